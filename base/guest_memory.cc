@@ -1,0 +1,47 @@
+#include "base/guest_memory.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "base/fd.h"
+
+namespace minivm {
+
+GuestMemory::GuestMemory(std::uint64_t size) : size_(size), base_(nullptr) {
+  if (size == 0 || size % page_size != 0) {
+    throw std::invalid_argument(fmt::format("guest memory: {} bytes is not a positive multiple of {}", size, page_size));
+  }
+  void* base = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (base == MAP_FAILED) throw_errno(fmt::format("guest memory: mmap of {} MiB", size >> 20));
+  base_ = static_cast<std::byte*>(base);
+  const std::uint64_t low = std::min(size, hole_start);
+  regions_[0] = {Gpa{0}, low, base_};
+  if (size > low) {
+    regions_[1] = {Gpa{hole_end}, size - low, base_ + low};
+    region_count_ = 2;
+  }
+}
+
+GuestMemory::~GuestMemory() { ::munmap(base_, size_); }
+
+bool GuestMemory::write_bytes(Gpa gpa, std::span<const std::byte> bytes) const noexcept {
+  const auto to = slice(gpa, bytes.size());
+  if (!to) return false;
+  std::ranges::copy(bytes, to->begin());
+  return true;
+}
+
+void GuestMemory::map_private(Gpa gpa, int fd, std::uint64_t file_offset, std::uint64_t size) {
+  const auto to = slice(gpa, size);
+  if (!to || (raw(gpa) | file_offset | size) % page_size != 0) {
+    throw std::invalid_argument(fmt::format("guest memory: cannot map {} bytes at {:#x}", size, raw(gpa)));
+  }
+  void* mapped = ::mmap(to->data(), size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
+                        static_cast<off_t>(file_offset));
+  if (mapped == MAP_FAILED) throw_errno(fmt::format("guest memory: file mapping of {} KiB", size >> 10));
+}
+
+}  // namespace minivm

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "devices/virtio/interrupt.h"
+#include "devices/virtio/virtqueue.h"
+
+namespace minivm::virtio {
+
+/// What a device gets when the driver sets DRIVER_OK: the one hand-over from registers to rings.
+struct Activation {
+  /// The feature bits that the driver acknowledged. Devices act on these, never on what they offered.
+  std::uint64_t features = 0;
+  /// One entry for each queue of the device; empty where the driver did not enable it.
+  std::vector<std::optional<Virtqueue>> queues;
+  /// Lives as long as the device does.
+  Interrupt* interrupt = nullptr;
+  /// Call when the driver broke a ring beyond use: the transport sets DEVICE_NEEDS_RESET and tells the driver
+  /// (VirtIO 1.2, 2.1.2).
+  std::move_only_function<void()> needs_reset;
+};
+
+/// A virtio device behind any transport (VirtIO 1.2, 2). `type`, `features` and `queue_sizes` never change;
+/// `read_config` and `write_config` are called on vCPU threads, one call at a time; `activate`, `on_notify` and
+/// `reset` on the device's event-loop thread.
+class VirtioDevice {
+ public:
+  virtual ~VirtioDevice() = default;
+
+  /// The device ID (VirtIO 1.2, 5).
+  virtual std::uint32_t type() const noexcept = 0;
+  /// All that is offered, the transport's and the ring's bits included.
+  virtual std::uint64_t features() const noexcept = 0;
+  /// The largest size of each queue, in descriptors; their number is the number of queues.
+  virtual std::span<const std::uint16_t> queue_sizes() const noexcept = 0;
+
+  /// Copies device-specific configuration space; bytes beyond its end read as zero.
+  virtual void read_config(std::uint64_t offset, std::span<std::byte> data) const noexcept = 0;
+  /// The default ignores the write: most fields are read-only for the driver.
+  virtual void write_config(std::uint64_t, std::span<const std::byte>) noexcept {}
+
+  /// Called once between resets. The transport calls `on_notify` for each enabled queue right after it.
+  virtual void activate(Activation activation) noexcept = 0;
+  /// The driver has made buffers available in an enabled queue.
+  virtual void on_notify(std::uint16_t queue) noexcept = 0;
+  /// Ends all use of guest memory before it returns, and forgets the driver's state.
+  virtual void reset() noexcept = 0;
+};
+
+}  // namespace minivm::virtio

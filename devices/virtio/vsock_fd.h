@@ -1,0 +1,20 @@
+#pragma once
+
+#include "base/event_loop.h"
+#include "base/fd.h"
+#include "devices/virtio/vsock_endpoint.h"
+
+#include <functional>
+#include <memory>
+
+namespace minivm::virtio {
+
+/// The caller's file descriptors as the host end of a connection: bytes from `source` go to the guest, bytes from the
+/// guest go to `sink`; either may be absent. Works with pipes, sockets, terminals, regular files and devices, and never
+/// changes the flags of an open file description that others may share.
+/// `done` is called once, on the loop's thread, when nothing will be written to `sink` any more (all the guest's bytes
+/// are out, or the sink is broken); `error` is 0 or the errno that broke it.
+std::shared_ptr<VsockEndpoint> make_fd_endpoint(EventLoop& loop, UniqueFd source, UniqueFd sink,
+                                                std::move_only_function<void(int error)> done);
+
+}  // namespace minivm::virtio
