@@ -1,0 +1,201 @@
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+/// The numbers and wire structures of VirtIO 1.2, each under the section that defines it. Everything is little-endian.
+namespace minivm::virtio {
+
+static_assert(std::endian::native == std::endian::little, "wire structures are used as they are");
+
+constexpr std::uint64_t feature_bit(unsigned number) noexcept { return std::uint64_t{1} << number; }
+
+/// Device IDs (5).
+namespace device_id {
+inline constexpr std::uint32_t net = 1;
+inline constexpr std::uint32_t blk = 2;
+inline constexpr std::uint32_t rng = 4;
+inline constexpr std::uint32_t vsock = 19;
+}  // namespace device_id
+
+/// Feature bits of rings and transports (6).
+namespace feature {
+inline constexpr std::uint64_t indirect_desc = feature_bit(28);
+inline constexpr std::uint64_t event_idx = feature_bit(29);
+inline constexpr std::uint64_t version_1 = feature_bit(32);
+}  // namespace feature
+
+/// Device status (2.1).
+namespace status {
+inline constexpr std::uint32_t acknowledge = 1;
+inline constexpr std::uint32_t driver = 2;
+inline constexpr std::uint32_t driver_ok = 4;
+inline constexpr std::uint32_t features_ok = 8;
+inline constexpr std::uint32_t needs_reset = 64;
+inline constexpr std::uint32_t failed = 128;
+}  // namespace status
+
+/// The split ring (2.7).
+inline constexpr std::uint64_t descriptor_table_alignment = 16;
+inline constexpr std::uint64_t available_ring_alignment = 2;
+inline constexpr std::uint64_t used_ring_alignment = 4;
+inline constexpr std::uint16_t max_queue_size = 32768;
+
+/// An entry of the descriptor table, or of an indirect table (2.7.5).
+struct Descriptor {
+  static constexpr std::uint16_t next_flag = 1;
+  static constexpr std::uint16_t write_flag = 2;
+  static constexpr std::uint16_t indirect_flag = 4;
+
+  std::uint64_t address = 0;
+  std::uint32_t length = 0;
+  std::uint16_t flags = 0;
+  std::uint16_t next = 0;
+};
+static_assert(sizeof(Descriptor) == 16);
+
+/// The available ring (2.7.6): flags and idx, `size` heads, used_event.
+inline constexpr std::uint16_t available_no_interrupt = 1;
+inline constexpr std::uint64_t available_idx_offset = 2;
+inline constexpr std::uint64_t available_entries_offset = 4;
+constexpr std::uint64_t used_event_offset(std::uint16_t size) noexcept {
+  return available_entries_offset + std::uint64_t{2} * size;
+}
+
+/// The used ring (2.7.8): flags and idx, `size` elements, avail_event.
+struct UsedElement {
+  std::uint32_t id = 0;
+  std::uint32_t length = 0;
+};
+static_assert(sizeof(UsedElement) == 8);
+inline constexpr std::uint16_t used_no_notify = 1;
+inline constexpr std::uint64_t used_idx_offset = 2;
+inline constexpr std::uint64_t used_entries_offset = 4;
+constexpr std::uint64_t available_event_offset(std::uint16_t size) noexcept {
+  return used_entries_offset + sizeof(UsedElement) * size;
+}
+
+/// MMIO registers (4.2.2), each 32 bits wide; configuration space follows them.
+namespace mmio {
+inline constexpr std::uint64_t magic_value = 0x000;
+inline constexpr std::uint64_t version = 0x004;
+inline constexpr std::uint64_t device_id = 0x008;
+inline constexpr std::uint64_t vendor_id = 0x00C;
+inline constexpr std::uint64_t device_features = 0x010;
+inline constexpr std::uint64_t device_features_sel = 0x014;
+inline constexpr std::uint64_t driver_features = 0x020;
+inline constexpr std::uint64_t driver_features_sel = 0x024;
+inline constexpr std::uint64_t queue_sel = 0x030;
+inline constexpr std::uint64_t queue_num_max = 0x034;
+inline constexpr std::uint64_t queue_num = 0x038;
+inline constexpr std::uint64_t queue_ready = 0x044;
+inline constexpr std::uint64_t queue_notify = 0x050;
+inline constexpr std::uint64_t interrupt_status = 0x060;
+inline constexpr std::uint64_t interrupt_ack = 0x064;
+inline constexpr std::uint64_t status = 0x070;
+inline constexpr std::uint64_t queue_desc_low = 0x080;
+inline constexpr std::uint64_t queue_desc_high = 0x084;
+inline constexpr std::uint64_t queue_driver_low = 0x090;
+inline constexpr std::uint64_t queue_driver_high = 0x094;
+inline constexpr std::uint64_t queue_device_low = 0x0A0;
+inline constexpr std::uint64_t queue_device_high = 0x0A4;
+inline constexpr std::uint64_t shm_len_low = 0x0B0;
+inline constexpr std::uint64_t shm_base_high = 0x0BC;
+inline constexpr std::uint64_t config_generation = 0x0FC;
+inline constexpr std::uint64_t config = 0x100;
+
+inline constexpr std::uint32_t magic = 0x7472'6976;  // "virt"
+inline constexpr std::uint32_t modern_version = 2;
+}  // namespace mmio
+
+/// Block device (5.2).
+namespace blk {
+inline constexpr std::uint64_t feature_size_max = feature_bit(1);
+inline constexpr std::uint64_t feature_seg_max = feature_bit(2);
+inline constexpr std::uint64_t feature_ro = feature_bit(5);
+inline constexpr std::uint64_t feature_blk_size = feature_bit(6);
+inline constexpr std::uint64_t feature_flush = feature_bit(9);
+
+inline constexpr std::uint64_t sector_size = 512;
+inline constexpr std::size_t id_size = 20;
+
+/// The beginning of the configuration layout (5.2.4), as far as our features give it meaning.
+struct Config {
+  std::uint64_t capacity = 0;  // in sectors
+  std::uint32_t size_max = 0;
+  std::uint32_t seg_max = 0;
+  std::array<std::uint8_t, 4> geometry{};
+  std::uint32_t blk_size = 0;
+};
+static_assert(sizeof(Config) == 24);
+
+/// What a request begins with (5.2.6).
+struct RequestHeader {
+  std::uint32_t type = 0;
+  std::uint32_t reserved = 0;
+  std::uint64_t sector = 0;
+};
+static_assert(sizeof(RequestHeader) == 16);
+
+inline constexpr std::uint32_t type_in = 0;
+inline constexpr std::uint32_t type_out = 1;
+inline constexpr std::uint32_t type_flush = 4;
+inline constexpr std::uint32_t type_get_id = 8;
+
+/// What a request ends with.
+enum class Status : std::uint8_t { ok = 0, io_error = 1, unsupported = 2 };
+}  // namespace blk
+
+/// Socket device (5.10).
+namespace vsock {
+inline constexpr std::uint64_t feature_stream = feature_bit(0);
+
+inline constexpr std::uint16_t rx_queue = 0;
+inline constexpr std::uint16_t tx_queue = 1;
+inline constexpr std::uint16_t event_queue = 2;
+
+/// Configuration layout (5.10.4).
+struct Config {
+  std::uint64_t guest_cid = 0;
+};
+
+/// What every packet begins with (5.10.6). Packed: its size of 44 is no multiple of 8.
+struct [[gnu::packed]] PacketHeader {
+  std::uint64_t src_cid = 0;
+  std::uint64_t dst_cid = 0;
+  std::uint32_t src_port = 0;
+  std::uint32_t dst_port = 0;
+  std::uint32_t len = 0;  // of the payload that follows
+  std::uint16_t type = 0;
+  std::uint16_t op = 0;
+  std::uint32_t flags = 0;
+  std::uint32_t buf_alloc = 0;
+  std::uint32_t fwd_cnt = 0;
+};
+static_assert(sizeof(PacketHeader) == 44);
+
+inline constexpr std::uint16_t type_stream = 1;
+inline constexpr std::uint16_t type_seqpacket = 2;
+
+inline constexpr std::uint16_t op_request = 1;
+inline constexpr std::uint16_t op_response = 2;
+inline constexpr std::uint16_t op_rst = 3;
+inline constexpr std::uint16_t op_shutdown = 4;
+inline constexpr std::uint16_t op_rw = 5;
+inline constexpr std::uint16_t op_credit_update = 6;
+inline constexpr std::uint16_t op_credit_request = 7;
+
+/// Flags of op_shutdown: the sender will not receive, or not send, any more (5.10.6).
+inline constexpr std::uint32_t shutdown_receive = 1;
+inline constexpr std::uint32_t shutdown_send = 2;
+
+/// An element of the event queue (5.10.6).
+struct Event {
+  std::uint32_t id = 0;
+};
+inline constexpr std::uint32_t event_transport_reset = 0;
+}  // namespace vsock
+
+}  // namespace minivm::virtio
