@@ -1,0 +1,74 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace minivm {
+
+/// A raw disk image or block device of the host.
+struct Disk {
+  std::string path;
+  bool read_only = false;
+};
+
+/// What the guest's root is mounted from.
+struct Root {
+  enum class Kind : std::uint8_t {
+    built_in,  // the small default root, unpacked into the guest's RAM
+    disk,      // a file system on `disk`
+    initrd,    // MachineConfig::initrd is a whole root of its own, with its own /init
+  };
+
+  Kind kind = Kind::built_in;
+  Disk disk;
+  bool throw_away = false;  // changes go to a layer in the guest's RAM, and are gone with the guest
+};
+
+/// How the guest learns of its devices; `automatic` reads the kernel's configuration.
+enum class DeviceDiscovery : std::uint8_t { automatic, acpi, fdt, command_line };
+
+/// Everything that makes one machine. Empty strings and lists mean "the default".
+struct MachineConfig {
+  static constexpr std::uint32_t max_cpus = 64;
+  static constexpr std::uint64_t min_memory = std::uint64_t{32} << 20;
+  static constexpr std::uint64_t default_memory = std::uint64_t{1} << 30;
+  static constexpr std::uint64_t min_cid = 3;
+
+  std::string kernel;             // bzImage or ELF vmlinux; see find_kernel for the default
+  std::string modules;            // /lib/modules/RELEASE of that kernel
+  std::string initrd;             // unpacked over minivm's own initramfs
+  std::string append;             // added to the kernel command line
+  Root root;
+  std::vector<Disk> disks;        // /dev/vdb and on, or /dev/vda and on without a root disk
+  std::string init;               // becomes PID 1 in the guest; empty: minivm's own
+  std::string hostname = "minivm";
+  std::uint32_t cpus = 1;
+  std::uint64_t memory = default_memory;  // bytes, a multiple of 2 MiB
+  std::uint64_t cid = min_cid;            // the guest's vsock address
+  DeviceDiscovery discovery = DeviceDiscovery::automatic;
+  bool in_guest_unpack = false;   // leave decompression, and with it KASLR, to the kernel
+  bool verbose_guest = false;     // kernel and PID 1 tell the console what they do
+  std::chrono::milliseconds boot_deadline{60'000};  // from the first instruction to READY
+};
+
+/// A program to run in the guest. argv[0] is looked up in the guest's PATH.
+struct Command {
+  std::vector<std::string> argv;
+  std::vector<std::string> env;  // "K=V"
+  std::string directory;
+  std::string user;              // "name|uid[:group|gid]"
+  std::string upload;            // a host ELF64 file, executed from the guest's memory under the name argv[0]
+  bool tty = false;
+};
+
+/// How a program in the guest ended.
+struct ExitStatus {
+  int code = 0;                  // its exit code; 128 + signal when a signal ended it
+  int signal = 0;                // 0: it exited by itself
+  bool out_of_memory = false;
+};
+
+}  // namespace minivm
