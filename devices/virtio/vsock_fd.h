@@ -1,7 +1,7 @@
 #pragma once
 
 #include "base/event_loop.h"
-#include "base/fd.h"
+#include "base/host_file.h"  // how a shared descriptor is read and written without blocking
 #include "devices/virtio/vsock_endpoint.h"
 
 #include <functional>
@@ -14,7 +14,7 @@ namespace minivm::virtio {
 /// changes the flags of an open file description that others may share.
 /// `done` is called once, on the loop's thread, when nothing will be written to `sink` any more (all the guest's bytes
 /// are out, or the sink is broken); `error` is 0 or the errno that broke it.
-std::shared_ptr<VsockEndpoint> make_fd_endpoint(EventLoop& loop, UniqueFd source, UniqueFd sink,
+std::shared_ptr<VsockEndpoint> make_fd_endpoint(EventLoop& loop, HostFile source, HostFile sink,
                                                 std::move_only_function<void(int error)> done);
 
 }  // namespace minivm::virtio
