@@ -1,0 +1,165 @@
+#include "vmm/command_channel.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <chrono>
+#include <cstring>
+#include <stdexcept>
+#include <utility>
+
+#include "base/log.h"
+#include "devices/virtio/vsock_fd.h"
+
+namespace minivm {
+namespace {
+
+std::uint64_t realtime_ns() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
+}
+
+std::string describe(const protocol::Failed& failed) {
+  std::string text = fmt::format("guest: {} {}", failed.step, failed.object);
+  if (failed.error != 0) text += fmt::format(": {}", std::strerror(static_cast<int>(failed.error)));
+  return text;
+}
+
+}  // namespace
+
+CommandChannel::CommandChannel(virtio::Vsock& vsock, EventLoop& loop, Events events)
+    : vsock_(vsock), loop_(loop), events_(std::move(events)) {
+  vsock_.listen(protocol::control_port, [this](std::uint32_t) { return accept_control(); });
+}
+
+std::shared_ptr<virtio::VsockEndpoint> CommandChannel::accept_control() {
+  // One guest, one control connection: another one would be some program in the guest that tries its luck.
+  if (control_) return nullptr;
+  control_ = std::make_shared<ControlConnection>(
+      [this](const protocol::FrameHeader& header, std::span<const std::byte> payload) {
+        return on_frame(header, payload);
+      },
+      [this](const std::string& reason) { on_lost(reason); });
+  return control_;
+}
+
+CommandChannel::ExecId CommandChannel::exec(Command command, CommandStreams streams, std::uint16_t rows,
+                                            std::uint16_t columns, ExecSession::OnEnd on_end) {
+  const ExecId id = next_id_++;
+  protocol::Exec fixed;
+  fixed.flags = (command.tty ? protocol::Exec::tty : 0) | (streams.program ? protocol::Exec::upload : 0);
+  fixed.rows = rows;
+  fixed.columns = columns;
+  fixed.user = command.user;
+  fixed.directory = command.directory;
+  fixed.program_size = streams.program_size;
+  const std::uint32_t sinks = (streams.output ? 1 : 0) + (streams.error ? 1 : 0);
+  if (streams.program) fixed.program_port = offer_stream(id, std::move(streams.program), {});
+  if (command.tty) {
+    fixed.stdin_port = offer_stream(id, std::move(streams.input), std::move(streams.output));
+  } else {
+    if (streams.input) fixed.stdin_port = offer_stream(id, std::move(streams.input), {});
+    if (streams.output) fixed.stdout_port = offer_stream(id, {}, std::move(streams.output));
+    if (streams.error) fixed.stderr_port = offer_stream(id, {}, std::move(streams.error));
+  }
+  const auto [session, inserted] = sessions_.try_emplace(id, std::move(command), sinks, std::move(on_end));
+  const Command& kept = session->second.command();
+  fixed.user = kept.user;
+  fixed.directory = kept.directory;
+  std::vector<std::byte> buffer(protocol::FrameHeader::size + protocol::FrameHeader::max_payload);
+  const auto frame = protocol::encode_frame(buffer, protocol::FrameType::exec, id,
+                                            protocol::ExecRequest<std::vector<std::string>>{fixed, kept.argv, kept.env});
+  if (frame.empty()) {
+    sessions_.erase(session);
+    throw std::runtime_error(fmt::format("arguments and environment: more than {} KiB", buffer.size() >> 10));
+  }
+  control_->send(frame);
+  return id;
+}
+
+/// Makes a port on which the guest finds the caller's descriptors, once.
+std::uint32_t CommandChannel::offer_stream(ExecId id, HostFile source, HostFile sink) {
+  const std::uint32_t port = next_stream_port_++;
+  const bool has_sink = static_cast<bool>(sink);
+  auto endpoint = virtio::make_fd_endpoint(loop_, std::move(source), std::move(sink), [this, id, has_sink](int error) {
+    if (!has_sink) return;
+    // Posted: the session's end may take the endpoint's owner down, which is busy calling us.
+    loop_.post([this, id, error] {
+      const auto session = sessions_.find(id);
+      if (session != sessions_.end()) session->second.sink_done(error);
+    });
+  });
+  vsock_.listen(port, [this, port, endpoint = std::move(endpoint)](std::uint32_t) mutable {
+    loop_.post([this, port] { vsock_.unlisten(port); });
+    return std::exchange(endpoint, nullptr);
+  });
+  return port;
+}
+
+void CommandChannel::signal(ExecId id, int number) {
+  send(protocol::FrameType::signal, id, protocol::Signal{static_cast<std::uint32_t>(number)});
+}
+
+void CommandChannel::resize(ExecId id, std::uint16_t rows, std::uint16_t columns) {
+  send(protocol::FrameType::resize, id, protocol::Resize{rows, columns});
+}
+
+void CommandChannel::power_off() { send(protocol::FrameType::power_off, 0, protocol::Empty{}); }
+
+template <typename Message>
+void CommandChannel::send(protocol::FrameType type, ExecId id, const Message& message) {
+  if (!control_) return;
+  std::array<std::byte, 256> buffer;
+  control_->send(protocol::encode_frame(buffer, type, id, message));
+}
+
+bool CommandChannel::on_frame(const protocol::FrameHeader& header, std::span<const std::byte> payload) {
+  const protocol::Reader reader(payload);
+  switch (header.type) {
+    case protocol::FrameType::hello: {
+      const auto hello = protocol::Hello::decode(reader);
+      if (!hello) return false;
+      if (hello->version != protocol::version) {
+        events_.failed(fmt::format("guest: speaks protocol {}, this minivm {}", hello->version, protocol::version));
+        return false;
+      }
+      send(protocol::FrameType::welcome, 0, protocol::Welcome{.realtime_ns = realtime_ns()});
+      events_.hello();
+      return true;
+    }
+    case protocol::FrameType::ready: {
+      const auto ready = protocol::Ready::decode(reader);
+      if (!ready || std::exchange(ready_, true)) return false;
+      events_.ready(*ready);
+      return true;
+    }
+    case protocol::FrameType::failed: {
+      const auto failed = protocol::Failed::decode(reader);
+      if (!failed) return false;
+      events_.failed(describe(*failed));
+      return true;
+    }
+    default:
+      on_exec_frame(header, reader);
+      return true;
+  }
+}
+
+/// Unknown types, and news of execs that are over, are skipped.
+void CommandChannel::on_exec_frame(const protocol::FrameHeader& header, protocol::Reader reader) {
+  const auto session = sessions_.find(header.id);
+  if (session == sessions_.end()) return;
+  if (header.type == protocol::FrameType::exited) {
+    if (const auto exited = protocol::Exited::decode(reader)) session->second.exited(*exited);
+  } else if (header.type == protocol::FrameType::exec_failed) {
+    if (const auto failed = protocol::ExecFailed::decode(reader)) session->second.failed(*failed);
+  }
+}
+
+void CommandChannel::on_lost(const std::string& reason) {
+  ready_ = false;
+  for (auto& [id, session] : sessions_) session.lost(reason);
+  events_.failed(reason);
+}
+
+}  // namespace minivm

@@ -1,0 +1,88 @@
+#include "vmm/control_connection.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace minivm {
+namespace {
+
+/// A guest that sends a longer frame does not speak the protocol, so this bounds what is kept of it.
+constexpr std::size_t max_incoming = protocol::FrameHeader::size + protocol::FrameHeader::max_payload;
+
+}  // namespace
+
+ControlConnection::ControlConnection(OnFrame on_frame, OnClosed on_closed)
+    : on_frame_(std::move(on_frame)), on_closed_(std::move(on_closed)) {}
+
+void ControlConnection::send(std::span<const std::byte> frame) {
+  if (broken_) return;
+  outgoing_.insert(outgoing_.end(), frame.begin(), frame.end());
+  if (stream_ != nullptr) stream_->resume_fill();
+}
+
+void ControlConnection::attached(virtio::VsockStream& stream) noexcept {
+  stream_ = &stream;
+  if (!outgoing_.empty()) stream_->resume_fill();
+}
+
+std::size_t ControlConnection::receive(std::span<const iovec> data) noexcept {
+  std::size_t taken = 0;
+  for (const iovec& part : data) {
+    std::span bytes(static_cast<const std::byte*>(part.iov_base), part.iov_len);
+    while (!bytes.empty() && !broken_) {
+      const auto now = bytes.first(std::min(bytes.size(), max_incoming - incoming_.size()));
+      incoming_.insert(incoming_.end(), now.begin(), now.end());
+      bytes = bytes.subspan(now.size());
+      if (!take_frames()) broken_ = true;
+    }
+    // After a broken frame the rest is dropped: nothing in it can be trusted.
+    taken += part.iov_len;
+  }
+  return taken;
+}
+
+/// Hands every complete frame over, and keeps the rest.
+bool ControlConnection::take_frames() {
+  std::span<const std::byte> rest(incoming_);
+  while (const auto header = protocol::FrameHeader::decode(rest)) {
+    if (header->length > protocol::FrameHeader::max_payload) return false;
+    const std::size_t size = protocol::FrameHeader::size + header->length;
+    if (rest.size() < size) break;
+    if (!on_frame_(*header, rest.subspan(protocol::FrameHeader::size, header->length))) return false;
+    rest = rest.subspan(size);
+  }
+  incoming_.erase(incoming_.begin(), incoming_.end() - static_cast<std::ptrdiff_t>(rest.size()));
+  return true;
+}
+
+void ControlConnection::receive_ended() noexcept { end("the guest closed the control connection"); }
+
+virtio::VsockEndpoint::Filled ControlConnection::fill(std::span<const iovec> space) noexcept {
+  Filled filled;
+  for (const iovec& part : space) {
+    const std::size_t size = std::min(part.iov_len, outgoing_.size() - sent_);
+    if (size == 0) break;
+    std::memcpy(part.iov_base, outgoing_.data() + sent_, size);
+    sent_ += size;
+    filled.size += size;
+  }
+  if (sent_ == outgoing_.size()) {
+    outgoing_.clear();
+    sent_ = 0;
+  }
+  return filled;
+}
+
+void ControlConnection::fill_ended() noexcept {}
+
+void ControlConnection::closed(bool) noexcept {
+  stream_ = nullptr;
+  end("the guest dropped the control connection");
+}
+
+void ControlConnection::end(std::string reason) {
+  if (on_closed_) std::exchange(on_closed_, nullptr)(std::move(reason));
+}
+
+}  // namespace minivm
