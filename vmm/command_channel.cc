@@ -62,7 +62,14 @@ CommandChannel::ExecId CommandChannel::exec(Command command, CommandStreams stre
     if (streams.output) fixed.stdout_port = offer_stream(id, {}, std::move(streams.output));
     if (streams.error) fixed.stderr_port = offer_stream(id, {}, std::move(streams.error));
   }
-  const auto [session, inserted] = sessions_.try_emplace(id, std::move(command), sinks, std::move(on_end));
+  // Posted: the session is busy calling when it ends.
+  auto end = [this, id, on_end = std::move(on_end)](ExecOutcome outcome) {
+    loop_.post([this, id, on_end, outcome = std::move(outcome)] {
+      sessions_.erase(id);
+      on_end(outcome);
+    });
+  };
+  const auto [session, inserted] = sessions_.try_emplace(id, std::move(command), sinks, std::move(end));
   const Command& kept = session->second.command();
   fixed.user = kept.user;
   fixed.directory = kept.directory;

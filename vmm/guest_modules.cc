@@ -1,0 +1,87 @@
+#include "vmm/guest_modules.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <stdexcept>
+#include <string_view>
+
+#include "base/log.h"
+#include "boot/modules.h"
+
+namespace minivm {
+namespace {
+
+struct FilesystemNeed {
+  std::string_view filesystem;
+  KernelNeed need;
+};
+
+constexpr std::array filesystem_needs{
+    FilesystemNeed{"ext4", {"CONFIG_EXT4_FS", "ext4"}},    FilesystemNeed{"squashfs", {"CONFIG_SQUASHFS", "squashfs"}},
+    FilesystemNeed{"erofs", {"CONFIG_EROFS_FS", "erofs"}}, FilesystemNeed{"xfs", {"CONFIG_XFS_FS", "xfs"}},
+    FilesystemNeed{"btrfs", {"CONFIG_BTRFS_FS", "btrfs"}}, FilesystemNeed{"f2fs", {"CONFIG_F2FS_FS", "f2fs"}},
+};
+
+/// The needs that no built-in part of the kernel meets. Without a configuration, all of them.
+std::vector<KernelNeed> needs_from_modules(const boot::Kernel& kernel, const std::vector<KernelNeed>& needs) {
+  std::vector<KernelNeed> left;
+  for (const KernelNeed& need : needs) {
+    using Value = boot::KernelConfig::Value;
+    const Value value = kernel.config() ? kernel.config()->value(need.option) : Value::module;
+    if (value == Value::off && need.required) {
+      throw std::runtime_error(fmt::format("kernel {}: was built without {}", kernel.path(), need.option));
+    }
+    if (value == Value::module) left.push_back(need);
+  }
+  return left;
+}
+
+}  // namespace
+
+std::vector<KernelNeed> kernel_needs(const MachineConfig& config, const std::string& root_filesystem) {
+  std::vector<KernelNeed> needs{
+      {"CONFIG_VIRTIO_MMIO", "virtio_mmio"},
+      {"CONFIG_VIRTIO_VSOCKETS", "vmw_vsock_virtio_transport"},
+      {"CONFIG_HW_RANDOM_VIRTIO", "virtio_rng", false},
+  };
+  const bool root_disk = config.root.kind == Root::Kind::disk;
+  if (root_disk || !config.disks.empty()) needs.push_back({"CONFIG_VIRTIO_BLK", "virtio_blk"});
+  if (root_disk) {
+    const auto known = std::ranges::find(filesystem_needs, root_filesystem, &FilesystemNeed::filesystem);
+    if (known != filesystem_needs.end()) needs.push_back(known->need);
+  }
+  if (config.root.throw_away) needs.push_back({"CONFIG_OVERLAY_FS", "overlay"});
+  return needs;
+}
+
+std::vector<std::string> find_guest_modules(const boot::Kernel& kernel, const std::string& module_directory,
+                                            const std::vector<KernelNeed>& needs) {
+  const std::vector<KernelNeed> modular = needs_from_modules(kernel, needs);
+  if (modular.empty()) return {};
+  if (module_directory.empty()) {
+    if (!kernel.config()) {
+      log::info("kernel {}: neither its configuration nor its modules are known: taken to have all built in",
+                kernel.path());
+      return {};
+    }
+    const std::string_view module = modular.front().module;
+    throw std::runtime_error(
+        fmt::format("modules: kernel {} has {} as a module, and there is neither --modules nor /lib/modules/{}",
+                    kernel.path(), module, kernel.release()));
+  }
+  std::vector<std::string_view> names;
+  for (const KernelNeed& need : modular) names.push_back(need.module);
+  std::vector<std::string> missing;
+  std::vector<std::string> files = boot::ModuleTree(module_directory).resolve(names, missing);
+  for (const KernelNeed& need : modular) {
+    if (need.required && std::ranges::find(missing, need.module) != missing.end()) {
+      throw std::runtime_error(fmt::format("modules {}: no module {} ({})", module_directory, need.module, need.option));
+    }
+  }
+  return files;
+}
+
+}  // namespace minivm

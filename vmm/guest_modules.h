@@ -1,0 +1,27 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "boot/kernel.h"
+#include "minivm/config.h"
+
+namespace minivm {
+
+/// A part of the kernel that this guest needs.
+struct KernelNeed {
+  std::string_view option;  // "CONFIG_VIRTIO_BLK"
+  std::string_view module;  // "virtio_blk"
+  bool required = true;     // without it the guest cannot do what was asked
+};
+
+/// What the guest described by `config` needs; `root_filesystem` is what its root disk holds, empty when unknown.
+std::vector<KernelNeed> kernel_needs(const MachineConfig& config, const std::string& root_filesystem);
+
+/// The module files to load, in order, so that all `needs` are met. Throws std::runtime_error that names the option
+/// or the module when a required one is missing.
+std::vector<std::string> find_guest_modules(const boot::Kernel& kernel, const std::string& module_directory,
+                                            const std::vector<KernelNeed>& needs);
+
+}  // namespace minivm
