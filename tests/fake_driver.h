@@ -137,7 +137,8 @@ class FakeDriver {
 
   /// Whether the device wants to be notified about what was offered since the last call.
   bool should_notify() {
-    std::atomic_thread_fence(std::memory_order_seq_cst);  // our avail idx, before the device's wish (2.7.10)
+    // Our idx must be visible before the device's wish is read: an exchange is a full barrier (2.7.10).
+    field(available() + virtio::available_idx_offset).exchange(next_available_, std::memory_order_seq_cst);
     const std::uint16_t old = std::exchange(last_notified_, next_available_);
     if (!event_idx_) return (load(used()) & virtio::used_no_notify) == 0;
     const std::uint16_t event = load(used() + virtio::available_event_offset(size_));
