@@ -1,0 +1,131 @@
+#include "cli/boot_command.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <optional>
+
+#include "base/log.h"
+#include "cli/console_choice.h"
+#include "cli/console_input.h"
+#include "cli/record.h"
+#include "cli/report.h"
+#include "cli/signals.h"
+#include "cli/terminal.h"
+#include "vmm/command_run.h"
+#include "vmm/machine.h"
+
+namespace minivm {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr int timed_out = 124;
+constexpr int signal_base = 128;
+/// For an init system to stop its services, sync and unmount.
+constexpr auto power_off_deadline = 20s;
+constexpr std::size_t shown_console_lines = 20;
+
+/// The machine of `minivm boot`, and what its user may do to it. All but `run` on the machine's loop thread.
+class BootedMachine {
+ public:
+  explicit BootedMachine(const BootOptions& options);
+
+  RunResult run();
+
+ private:
+  HostFile open_input() const;
+  void on_signal(int number);
+  void end_softly(int exit_code);
+  void end_now(int exit_code);
+  RunResult result_of(const MachineEnd& end);
+
+  const BootOptions& options_;
+  bool on_terminal_;
+  std::optional<int> exit_code_;  // decided by us and not by the guest
+  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+  std::optional<std::int64_t> ready_ns_;
+  Machine machine_;
+  SignalWatch signals_;
+  std::optional<ConsoleInput> input_;
+};
+
+BootedMachine::BootedMachine(const BootOptions& options)
+    : options_(options),
+      on_terminal_(options.console.kind == ConsoleChoice::Kind::stdio && ::isatty(STDIN_FILENO) != 0),
+      machine_(options.machine, open_console(options.console),
+               {.hello = [] {},
+                .ready =
+                    [this](const protocol::Ready&) {
+                      ready_ns_ = (std::chrono::steady_clock::now() - started_).count();
+                    }}),
+      signals_(machine_.loop(), [this](int number) { on_signal(number); }) {
+  if (options.console.kind != ConsoleChoice::Kind::stdio) return;
+  input_.emplace(machine_.loop(), machine_.serial(), open_input(), on_terminal_,
+                 ConsoleInput::Events{.quit = [this] { end_softly(0); },
+                                      .terminal_lost = [this] { end_softly(signal_base + SIGHUP); }});
+}
+
+HostFile BootedMachine::open_input() const {
+  UniqueFd copy(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0));
+  return copy ? HostFile(std::move(copy), HostFile::Direction::read) : HostFile();
+}
+
+RunResult BootedMachine::run() {
+  if (options_.timeout.count() > 0) machine_.loop().after(options_.timeout, [this] { end_softly(timed_out); });
+  std::optional<RawTerminal> terminal;
+  if (on_terminal_) terminal.emplace(STDIN_FILENO);
+  return result_of(machine_.run());
+}
+
+void BootedMachine::on_signal(int number) {
+  if (number == SIGWINCH || number == SIGUSR1 || number == SIGUSR2) return;
+  end_softly(signal_base + number);
+}
+
+/// Lets the guest sync and unmount; the second time, or when it does not answer, it is cut off.
+void BootedMachine::end_softly(int exit_code) {
+  if (exit_code_ || !machine_.channel().ready()) return end_now(exit_code);
+  exit_code_ = exit_code;
+  machine_.channel().power_off();
+  machine_.loop().after(power_off_deadline, [this, exit_code] { end_now(exit_code); });
+}
+
+void BootedMachine::end_now(int exit_code) {
+  if (!exit_code_) exit_code_ = exit_code;
+  machine_.end({MachineEnd::Reason::stopped, {}});
+}
+
+RunResult BootedMachine::result_of(const MachineEnd& end) {
+  RunResult result;
+  result.ready_ns = ready_ns_;
+  if (exit_code_) {
+    result.exit_code = *exit_code_;
+    if (*exit_code_ == timed_out) {
+      result.failure = fmt::format("timed out after {} s", static_cast<double>(options_.timeout.count()) / 1000);
+    }
+    return result;
+  }
+  if (end.reason == MachineEnd::Reason::power_off || end.reason == MachineEnd::Reason::reset) return result;
+  result.exit_code = ExecOutcome::launcher_failed;
+  result.failure = describe(end);
+  // On stdio the user has just seen them.
+  if (options_.console.kind != ConsoleChoice::Kind::stdio) {
+    result.console_lines = machine_.console().last_lines(shown_console_lines);
+  }
+  return result;
+}
+
+}  // namespace
+
+int boot_command(const BootOptions& options) {
+  const RunResult result = BootedMachine(options).run();
+  if (!result.failure.empty()) report_failure(result.failure, result.console_lines);
+  if (!options.json_file.empty()) write_record(options.json_file, result);
+  return result.exit_code;
+}
+
+}  // namespace minivm

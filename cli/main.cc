@@ -1,0 +1,36 @@
+#include <csignal>
+#include <exception>
+#include <span>
+#include <variant>
+
+#include "base/log.h"
+#include "cli/boot_command.h"
+#include "cli/doctor_command.h"
+#include "cli/options.h"
+#include "cli/run_command.h"
+#include "vmm/exec_session.h"
+#include "vmm/upload.h"
+
+namespace minivm {
+namespace {
+
+int execute(const BootOptions& options) { return boot_command(options); }
+int execute(const RunOptions& options) { return run_command(options); }
+int execute(const DoctorOptions& options) { return doctor_command(options); }
+int execute(const Finished& finished) { return finished.exit_code; }
+
+}  // namespace
+}  // namespace minivm
+
+int main(int argc, char** argv) try {
+  // A reader that goes away is an error of the one write, not the end of the machine.
+  std::signal(SIGPIPE, SIG_IGN);
+  const minivm::Options options = minivm::parse_options({argv, static_cast<std::size_t>(argc)});
+  return std::visit([](const auto& chosen) { return minivm::execute(chosen); }, options);
+} catch (const minivm::UploadError& error) {
+  minivm::log::warning("{}", error.what());
+  return error.exit_code();
+} catch (const std::exception& error) {
+  minivm::log::warning("{}", error.what());
+  return minivm::ExecOutcome::launcher_failed;
+}

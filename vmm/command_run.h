@@ -1,0 +1,61 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+
+#include "minivm/run.h"
+#include "vmm/machine.h"
+
+namespace minivm {
+
+/// One machine for one command: exec at READY, down again when the command has ended and its output is out.
+/// Everything but the constructor and `run` belongs to the machine's loop thread.
+class CommandRun {
+ public:
+  struct Options {
+    Streams streams;
+    std::chrono::milliseconds timeout{0};    // 0: none
+    HostFile console;                        // the guest's serial output; empty: only remembered
+    std::uint16_t rows = 0;                  // of the terminal, with Command::tty
+    std::uint16_t columns = 0;
+    std::function<void()> on_start;          // right before the command is asked for
+  };
+
+  /// Throws when the machine cannot be built, or when the file to upload is no ELF64 program for x86-64.
+  CommandRun(const MachineConfig& config, Command command, Options options);
+
+  Machine& machine() noexcept { return machine_; }
+
+  /// To the command's process group; before it runs, or the second time, the machine ends with 128 + `number`.
+  void signal(int number);
+  void resize(std::uint16_t rows, std::uint16_t columns);
+
+  RunResult run();
+
+ private:
+  static constexpr int timed_out = 124;
+
+  void on_ready();
+  void on_outcome(const ExecOutcome& outcome);
+  void on_timeout();
+  void stop_with(int exit_code, std::string failure);
+  void take_down();
+
+  MachineConfig config_;
+  Command command_;
+  Options options_;
+  CommandStreams streams_;
+  RunResult result_;
+  bool decided_ = false;  // result_ has its exit code
+  std::optional<CommandChannel::ExecId> exec_;
+  int signals_ = 0;
+  std::chrono::steady_clock::time_point started_;
+  Machine machine_;  // last: its threads call the rest
+};
+
+/// What a launcher says when `end` came before the command's own end.
+std::string describe(const MachineEnd& end);
+
+}  // namespace minivm

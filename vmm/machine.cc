@@ -1,0 +1,206 @@
+#include "vmm/machine.h"
+
+#include <fmt/format.h>
+
+#include <csignal>
+#include <utility>
+
+#include "base/log.h"
+#include "boot/boot.h"
+#include "boot/layout.h"
+#include "devices/virtio/blk.h"
+#include "devices/virtio/rng.h"
+#include "vmm/cpuid.h"
+#include "vmm/filesystem_probe.h"
+#include "vmm/guest_files.h"
+#include "vmm/guest_modules.h"
+#include "vmm/host_paths.h"
+#include "vmm/kernel_search.h"
+
+namespace minivm {
+namespace {
+
+boot::Discovery to_boot(DeviceDiscovery discovery) {
+  switch (discovery) {
+    case DeviceDiscovery::acpi:
+      return boot::Discovery::acpi;
+    case DeviceDiscovery::fdt:
+      return boot::Discovery::fdt;
+    case DeviceDiscovery::command_line:
+      return boot::Discovery::command_line;
+    case DeviceDiscovery::automatic:
+      break;
+  }
+  return boot::Discovery::automatic;
+}
+
+}  // namespace
+
+Machine::Machine(const MachineConfig& config, HostFile console, Events events)
+    : memory_(config.memory),
+      vm_(kvm_),
+      console_(loop_, std::move(console)),
+      boot_deadline_(config.boot_deadline) {
+  platform_.cpus = config.cpus;
+  add_legacy_devices();
+  auto vsock = std::make_unique<virtio::Vsock>(config.cid, loop_);
+  vsock_ = vsock.get();
+  add_virtio(std::move(vsock), loop_);
+  add_virtio(std::make_unique<virtio::Rng>(), loop_);
+  add_disks(config);
+  channel_ = std::make_unique<CommandChannel>(*vsock_, loop_, channel_events(std::move(events)));
+  load_guest(config);
+  connect_to_kvm();
+  create_vcpus(config);
+}
+
+Machine::~Machine() {
+  for (const auto& vcpu : vcpus_) vcpu->request_stop();
+  console_.close();
+}
+
+void Machine::add_legacy_devices() {
+  serial_ = std::make_unique<Serial>([this](std::span<const std::byte> bytes) { return console_.write(bytes); });
+  console_.on_room([this] { serial_->resume_output(); });
+  power_ = std::make_unique<PowerPorts>([this] { end({MachineEnd::Reason::power_off, {}}); },
+                                        [this] { on_guest_reset(); });
+  port_io_.map(layout::com1, layout::com1_size, *serial_);
+  port_io_.map(layout::sleep_control, layout::power_ports_size, *power_);
+}
+
+void Machine::add_disks(const MachineConfig& config) {
+  const auto add = [this](const Disk& disk, std::string_view serial) {
+    add_virtio(std::make_unique<virtio::Blk>(virtio::open_image(disk.path, disk.read_only), serial),
+               add_disk_loop(fmt::format("blk-{}", serial)));
+  };
+  if (config.root.kind == Root::Kind::disk) {
+    Disk disk = config.root.disk;
+    disk.read_only |= config.root.throw_away;
+    add(disk, root_disk_serial);
+  }
+  for (std::size_t i = 0; i < config.disks.size(); ++i) add(config.disks[i], fmt::format("disk{}", i + 1));
+}
+
+EventLoop& Machine::add_disk_loop(const std::string& name) {
+  return disk_loops_.emplace_back(std::make_unique<LoopThread>(name))->loop();
+}
+
+void Machine::add_virtio(std::unique_ptr<virtio::VirtioDevice> device, EventLoop& loop) {
+  const auto index = static_cast<std::uint32_t>(virtio_.size());
+  if (index == layout::max_virtio_devices) {
+    throw std::runtime_error(fmt::format("devices: more than {} virtio devices", layout::max_virtio_devices));
+  }
+  const boot::VirtioMmioSlot place{layout::virtio_mmio + index * layout::virtio_mmio_stride, layout::virtio_mmio_size,
+                                   layout::first_virtio_gsi + index};
+  auto slot = std::make_unique<VirtioSlot>();
+  slot->device = std::move(device);
+  slot->transport = std::make_unique<virtio::MmioTransport>(*slot->device, loop, memory_, slot->interrupt);
+  mmio_.map(place.address, place.size, *slot->transport);
+  platform_.virtio.push_back(place);
+  virtio_.push_back(std::move(slot));
+}
+
+void Machine::load_guest(const MachineConfig& config) {
+  const KernelChoice choice = find_kernel(config);
+  const boot::Kernel kernel = boot::Kernel::open(
+      choice.path, {.cache_directory = host_paths::cache() + "/unpacked", .unpack_in_guest = config.in_guest_unpack});
+  log::info("kernel {} ({}): {} {}", choice.path, choice.why, kernel.release(), kernel.description());
+  const std::string filesystem =
+      config.root.kind == Root::Kind::disk ? probe_filesystem(config.root.disk.path) : std::string();
+  const std::vector<std::string> modules = find_guest_modules(
+      kernel, find_modules(config, choice.path, kernel.release()), kernel_needs(config, filesystem));
+  const boot::Initramfs initramfs = make_initramfs(config, modules, filesystem);
+  const boot::Discovery discovery = boot::choose_discovery(kernel, to_boot(config.discovery));
+  start_ = boot::load(memory_, {.kernel = kernel,
+                                .initramfs = initramfs,
+                                .platform = platform_,
+                                .command_line = make_command_line(config, discovery == boot::Discovery::acpi),
+                                .discovery = discovery});
+}
+
+/// In the order that KVM is fast in: memory, interrupt controller; the vCPUs follow, then the eventfds.
+void Machine::connect_to_kvm() {
+  vm_.set_memory(memory_);
+  vm_.create_irqchip();
+}
+
+void Machine::create_vcpus(const MachineConfig& config) {
+  const std::size_t run_size = kvm_.run_mapping_size();
+  for (std::uint32_t id = 0; id < config.cpus; ++id) {
+    vcpus_.push_back(
+        std::make_unique<Vcpu>(vm_.create_vcpu(id), id, run_size, memory_, VcpuBuses{&port_io_, &mmio_}));
+  }
+  const bool tsc_deadline = kvm_.check_extension(KVM_CAP_TSC_DEADLINE_TIMER) != 0;
+  auto cpuid = make_cpuid(kvm_.supported_cpuid(), config.cpus, vcpus_.front()->tsc_khz(), tsc_deadline);
+  for (std::uint32_t id = 0; id < config.cpus; ++id) {
+    set_apic_id(cpuid, id);
+    vcpus_[id]->set_cpuid(cpuid);
+    vcpus_[id]->set_boot_msrs();
+  }
+  vcpus_.front()->set_state(start_);
+
+  vm_.bind_irqfd(serial_->interrupt_fd(), layout::com1_gsi);
+  for (std::size_t i = 0; i < virtio_.size(); ++i) {
+    const boot::VirtioMmioSlot& place = platform_.virtio[i];
+    VirtioSlot& slot = *virtio_[i];
+    vm_.bind_irqfd(slot.interrupt.fd(), place.gsi);
+    const auto queues = static_cast<std::uint16_t>(slot.device->queue_sizes().size());
+    for (std::uint16_t queue = 0; queue < queues; ++queue) {
+      vm_.bind_ioeventfd(slot.transport->notify_fd(queue), place.address + virtio::mmio::queue_notify, queue);
+    }
+  }
+}
+
+CommandChannel::Events Machine::channel_events(Events events) {
+  return {
+      .hello = std::move(events.hello),
+      .ready =
+          [this, on_ready = std::move(events.ready)](const protocol::Ready& ready) {
+            loop_.cancel(deadline_timer_);
+            on_ready(ready);
+          },
+      .failed =
+          [this](std::string reason) {
+            // Once it was ready, the channel goes when the guest goes: the guest's own end says more.
+            if (channel_->ready()) {
+              log::info("{}", reason);
+            } else {
+              end({MachineEnd::Reason::guest_failed, std::move(reason)});
+            }
+          },
+  };
+}
+
+void Machine::on_guest_reset() {
+  end({console_.panicked() ? MachineEnd::Reason::panic : MachineEnd::Reason::reset, {}});
+}
+
+MachineEnd Machine::run() {
+  for (const auto& disk_loop : disk_loops_) disk_loop->start();
+  if (boot_deadline_.count() > 0) {
+    deadline_timer_ = loop_.after(boot_deadline_, [this] {
+      end({MachineEnd::Reason::boot_deadline,
+           fmt::format("the guest was not ready after {} s", boot_deadline_.count() / 1000)});
+    });
+  }
+  for (const auto& vcpu : vcpus_) {
+    vcpu->start([this](VcpuStop stop) {
+      if (stop.reason == VcpuStop::Reason::triple_fault && console_.panicked()) return on_guest_reset();
+      const bool fault = stop.reason == VcpuStop::Reason::triple_fault;
+      end({fault ? MachineEnd::Reason::triple_fault : MachineEnd::Reason::host_failed, std::move(stop.detail)});
+    });
+  }
+  loop_.run();
+  const std::lock_guard lock(end_mutex_);
+  return *end_;
+}
+
+void Machine::end(MachineEnd why) {
+  {
+    const std::lock_guard lock(end_mutex_);
+    if (!end_) end_ = std::move(why);
+  }
+  loop_.stop();
+}
+
+}  // namespace minivm

@@ -1,0 +1,109 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "base/guest_memory.h"
+#include "boot/kernel.h"
+#include "boot/platform.h"
+#include "devices/bus.h"
+#include "devices/power.h"
+#include "devices/serial.h"
+#include "devices/virtio/interrupt.h"
+#include "devices/virtio/mmio_transport.h"
+#include "devices/virtio/vsock.h"
+#include "minivm/config.h"
+#include "vmm/command_channel.h"
+#include "vmm/console_output.h"
+#include "vmm/kvm.h"
+#include "vmm/loop_thread.h"
+#include "vmm/vcpu.h"
+
+namespace minivm {
+
+/// How a machine ended.
+struct MachineEnd {
+  enum class Reason : std::uint8_t {
+    power_off,      // the guest's wish
+    reset,          // the guest's wish: minivm does not start it again
+    panic,          // the guest's kernel said so before it reset
+    triple_fault,   // the guest's CPU gave up
+    guest_failed,   // PID 1 could not make the guest ready
+    boot_deadline,  // the guest never became ready
+    host_failed,    // KVM could not go on
+    stopped,        // the owner's wish
+  };
+
+  Reason reason{};
+  std::string detail;  // for people; empty when the reason says all
+};
+
+/// One virtual machine, whole: the constructor builds it up to the guest's first instruction, `run` runs it until it
+/// ends. The members stand in the order of their lifetimes: what a later one uses, an earlier one owns.
+class Machine {
+ public:
+  struct Events {
+    std::function<void()> hello;                              // PID 1 runs
+    std::function<void(const protocol::Ready& ready)> ready;  // the channel serves execs
+  };
+
+  /// `console` gets what the guest writes to its serial port. Throws when the host or a file says no.
+  Machine(const MachineConfig& config, HostFile console, Events events);
+  ~Machine();
+
+  /// The loop that `run` turns: all but disks lives on its thread.
+  EventLoop& loop() noexcept { return loop_; }
+  CommandChannel& channel() noexcept { return *channel_; }
+  Serial& serial() noexcept { return *serial_; }
+  const ConsoleOutput& console() const noexcept { return console_; }
+
+  /// Runs the guest on this thread's loop until something ends it; the first reason counts.
+  MachineEnd run();
+  /// Any thread.
+  void end(MachineEnd why);
+
+ private:
+  struct VirtioSlot {
+    virtio::Interrupt interrupt;
+    std::unique_ptr<virtio::VirtioDevice> device;
+    std::unique_ptr<virtio::MmioTransport> transport;
+  };
+
+  EventLoop& add_disk_loop(const std::string& name);
+  void add_virtio(std::unique_ptr<virtio::VirtioDevice> device, EventLoop& loop);
+  void add_disks(const MachineConfig& config);
+  void add_legacy_devices();
+  void load_guest(const MachineConfig& config);
+  void connect_to_kvm();
+  void create_vcpus(const MachineConfig& config);
+  void on_guest_reset();
+  CommandChannel::Events channel_events(Events events);
+
+  Kvm kvm_;
+  GuestMemory memory_;
+  Vm vm_;
+  EventLoop loop_;
+  ConsoleOutput console_;
+  std::vector<std::unique_ptr<LoopThread>> disk_loops_;
+  std::vector<std::unique_ptr<VirtioSlot>> virtio_;
+  virtio::Vsock* vsock_ = nullptr;  // in virtio_
+  std::unique_ptr<Serial> serial_;
+  std::unique_ptr<PowerPorts> power_;
+  std::unique_ptr<CommandChannel> channel_;
+  Bus port_io_;
+  Bus mmio_;
+  boot::Platform platform_;
+  boot::CpuState start_;
+  std::chrono::milliseconds boot_deadline_;
+  EventLoop::TimerId deadline_timer_ = 0;
+  std::mutex end_mutex_;
+  std::optional<MachineEnd> end_;
+  std::vector<std::unique_ptr<Vcpu>> vcpus_;  // last: joined before anything that they use goes
+};
+
+}  // namespace minivm
