@@ -9,13 +9,16 @@
 namespace minivm::virtio {
 
 /// The host end's handle on its connection. Valid from `attached` until `closed` is called or until `close` returns.
-/// Event-loop thread only.
+/// Event-loop thread only. Each call only takes note, and the work follows from the event loop: so they may be made
+/// anywhere, inside the endpoint's own functions too.
 class VsockStream {
  public:
   /// There may be something for `fill` again, after it said that there was nothing.
   virtual void resume_fill() noexcept = 0;
   /// `receive` can take bytes again, after it took less than all.
   virtual void resume_receive() noexcept = 0;
+  /// The host end takes no more bytes: the guest's writers get EPIPE, and what is on its way is dropped.
+  virtual void end_receive() noexcept = 0;
   /// The host end goes away: what the guest sends from now on meets a RST. `closed` is not called.
   virtual void close() noexcept = 0;
 
@@ -28,8 +31,8 @@ class VsockStream {
 class VsockEndpoint {
  public:
   struct Filled {
-    std::size_t size = 0;      // bytes stored; 0 and not `end`: nothing now, resume_fill will tell
-    bool end = false;          // no more bytes will ever come
+    std::size_t size = 0;  // bytes stored; 0 and not `end`: nothing now, resume_fill will tell
+    bool end = false;      // no more bytes will ever come
   };
 
   virtual ~VsockEndpoint() = default;
