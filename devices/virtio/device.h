@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -23,7 +24,18 @@ struct Activation {
   /// Call when the driver broke a ring beyond use: the transport sets DEVICE_NEEDS_RESET and tells the driver
   /// (VirtIO 1.2, 2.1.2).
   std::move_only_function<void()> needs_reset;
+  /// Asks for one more `on_notify` of a queue, after the loop has served others: for a device that stops in the middle
+  /// of a long queue. The loop's thread.
+  std::move_only_function<void(std::uint16_t queue)> call_again;
 };
+
+/// What `read_config` does for a device whose whole configuration space is `config`.
+inline void copy_config(std::span<const std::byte> config, std::uint64_t offset, std::span<std::byte> data) noexcept {
+  std::ranges::fill(data, std::byte{0});
+  if (offset >= config.size()) return;
+  const auto from = config.subspan(offset);
+  std::ranges::copy(from.first(std::min(from.size(), data.size())), data.begin());
+}
 
 /// A virtio device behind any transport (VirtIO 1.2, 2). `type`, `features` and `queue_sizes` never change;
 /// `read_config` and `write_config` are called on vCPU threads, one call at a time; `activate`, `on_notify` and
