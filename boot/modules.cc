@@ -74,11 +74,9 @@ class ModuleTree::Resolver {
 
   /// False when the tree knows no such name.
   bool add(std::string_view name) {
-    for (const Module& module : tree_.modules_) {
-      if (same_name(module_name(module.file), name)) {
-        add_module(module);
-        return true;
-      }
+    if (const Module* module = find(name)) {
+      add_module(*module);
+      return true;
     }
     return is_built_in(name) || add_alias(name);
   }
@@ -86,11 +84,17 @@ class ModuleTree::Resolver {
   std::vector<std::string> files() && { return std::move(files_); }
 
  private:
+  const Module* find(std::string_view name) const {
+    const auto found =
+        std::ranges::find_if(tree_.modules_, [&](const Module& module) { return same_name(module.name, name); });
+    return found == tree_.modules_.end() ? nullptr : &*found;
+  }
+
   void add_module(const Module& module) {
     if (std::ranges::find(seen_, module.file) != seen_.end()) return;
     seen_.push_back(module.file);
     add_dependencies(module.dependencies);
-    add_soft_dependencies(module_name(module.file));
+    add_soft_dependencies(module.name);
     const bool absolute = module.file.starts_with('/');
     files_.push_back(absolute ? std::string(module.file) : fmt::format("{}/{}", tree_.directory_, module.file));
   }
@@ -102,7 +106,7 @@ class ModuleTree::Resolver {
     std::ranges::reverse(dependencies);
     for (const std::string_view file : dependencies) {
       const auto known = std::ranges::find(tree_.modules_, file, &Module::file);
-      add_module(known != tree_.modules_.end() ? *known : Module{file, {}});
+      add_module(known != tree_.modules_.end() ? *known : Module{module_name(file), file, {}});
     }
   }
 
@@ -138,10 +142,8 @@ class ModuleTree::Resolver {
     bool known = false;
     for (std::string_view line; take_piece(rest, '\n', line);) {
       if (!line.starts_with(start)) continue;
-      const std::string_view target = line.substr(start.size());
-      const auto module = std::ranges::find_if(
-          tree_.modules_, [&](const Module& candidate) { return same_name(module_name(candidate.file), target); });
-      if (module == tree_.modules_.end()) continue;
+      const Module* module = find(line.substr(start.size()));
+      if (module == nullptr) continue;
       add_module(*module);
       known = true;
     }
@@ -167,7 +169,9 @@ ModuleTree::ModuleTree(std::string directory) : directory_(std::move(directory))
   std::string_view rest = text_;
   for (std::string_view line; take_piece(rest, '\n', line);) {
     const std::size_t colon = line.find(':');
-    if (colon != line.npos) modules_.push_back({line.substr(0, colon), line.substr(colon + 1)});
+    if (colon == line.npos) continue;
+    const std::string_view file = line.substr(0, colon);
+    modules_.push_back({module_name(file), file, line.substr(colon + 1)});
   }
   if (modules_.empty()) {
     const std::string_view release = std::string_view(directory_).substr(directory_.rfind('/') + 1);

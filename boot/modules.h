@@ -24,7 +24,7 @@ class ModuleTree {
   std::vector<std::string> resolve(std::span<const std::string_view> names, std::vector<std::string>& missing) const;
 
   /// The module's bytes as finit_module wants them: .ko.xz, .ko.zst and .ko.gz are unpacked. Throws
-  /// std::runtime_error "module FILE: reason", also when it has more than `max_module_size` bytes.
+  /// std::runtime_error or std::system_error that names the file, also when it has more than `max_module_size` bytes.
   static std::vector<std::byte> read(const std::string& file);
 
   static constexpr std::size_t max_module_size = 64U << 20;
@@ -32,6 +32,7 @@ class ModuleTree {
  private:
   /// A line of modules.dep.
   struct Module {
+    std::string_view name;
     std::string_view file;
     std::string_view dependencies;  // all of them, separated by spaces; the last is to be loaded first
   };
