@@ -1,0 +1,71 @@
+#include "boot/place.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "boot/read_at.h"
+
+namespace minivm::boot {
+namespace {
+
+constexpr std::uint64_t page_mask = GuestMemory::page_size - 1;
+constexpr std::uint64_t page_floor(std::uint64_t value) { return value & ~page_mask; }
+constexpr std::uint64_t page_ceiling(std::uint64_t value) { return page_floor(value + page_mask); }
+constexpr std::uint64_t mebibytes(std::uint64_t bytes) { return (bytes + (1U << 20) - 1) >> 20; }
+
+void copy(const GuestMemory& memory, const Kernel::Image& image, Gpa to, std::uint64_t offset, std::uint64_t size) {
+  const auto target = memory.slice(to, size);
+  if (!target || !read_at(image.file.get(), offset, *target)) {
+    throw std::runtime_error(
+        fmt::format("kernel {}: {} bytes at {} of its file cannot be read any more", image.path, size, offset));
+  }
+}
+
+void place_segment(GuestMemory& memory, const Kernel::Image& image, const Segment& segment) {
+  const std::uint64_t start = raw(segment.address);
+  const std::uint64_t end = start + segment.file_size;
+  const std::uint64_t first_page = page_ceiling(start);
+  const std::uint64_t last_page = page_floor(end);
+  const bool congruent = (start & page_mask) == (segment.file_offset & page_mask);
+  if (!congruent || last_page <= first_page) {
+    if (segment.file_size > 0) copy(memory, image, segment.address, segment.file_offset, segment.file_size);
+    return;
+  }
+  // Pages that the segment fills only in part are copied, so that nothing of the file beyond it shows.
+  const auto offset_of = [&](std::uint64_t address) { return segment.file_offset + (address - start); };
+  memory.map_private(Gpa{first_page}, image.file.get(), offset_of(first_page), last_page - first_page);
+  if (first_page > start) copy(memory, image, segment.address, segment.file_offset, first_page - start);
+  if (end > last_page) copy(memory, image, Gpa{last_page}, offset_of(last_page), end - last_page);
+}
+
+}  // namespace
+
+void place_kernel(GuestMemory& memory, const Kernel::Image& image) {
+  const std::uint64_t low_ram = memory.regions()[0].size;
+  if (image.end > low_ram) {
+    const bool hole = low_ram < memory.size();
+    throw std::runtime_error(fmt::format("kernel {}: needs {} MiB, the guest has {} MiB{}", image.path,
+                                         mebibytes(image.end), low_ram >> 20, hole ? " below the device hole" : ""));
+  }
+  for (const Segment& segment : image.segments) place_segment(memory, image, segment);
+}
+
+Placed place_initramfs(const GuestMemory& memory, const Kernel::Image& image, const Initramfs& initramfs) {
+  const std::uint64_t size = initramfs.size();
+  if (size == 0) return {};
+  // boot.rst, 1.3: initrd_addr_max is the highest address that the last byte may have.
+  const std::uint64_t top = std::min(memory.regions()[0].size, std::uint64_t{image.header.initrd_addr_max} + 1);
+  const std::uint64_t bottom = page_ceiling(image.end);
+  if (bottom > top || size > top - bottom) {
+    throw std::runtime_error(
+        fmt::format("initrd: {} bytes do not fit between the kernel's end at {:#x} and {:#x}", size, bottom, top));
+  }
+  // Rounding down stays above `bottom`, which begins a page itself.
+  const Gpa address{page_floor(top - size)};
+  initramfs.write(*memory.slice(address, size));
+  return {address, size};
+}
+
+}  // namespace minivm::boot
