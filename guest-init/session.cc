@@ -1,0 +1,193 @@
+#include "guest-init/session.h"
+
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <cerrno>
+#include <csignal>
+
+#include "guest-init/spawn.h"
+
+namespace minivm::guest {
+
+using protocol::ExecFailed;
+using protocol::ExecStep;
+using protocol::Exited;
+using protocol::FrameType;
+
+void Session::start(const ExecServices& services, std::uint16_t slot, std::uint32_t id, const protocol::Exec& request,
+                    std::size_t payload_size) noexcept {
+  services_ = &services;
+  key_.slot = slot;
+  id_ = id;
+  state_ = State::dialing;
+  if (!prepare(request, payload_size)) return;
+  const std::array<std::uint32_t, streams> ports{request.stdin_port, is_terminal_ ? 0 : request.stdout_port,
+                                                 is_terminal_ ? 0 : request.stderr_port,
+                                                 has_upload_ ? request.program_port : 0};
+  for (std::size_t stream = 0; stream < streams; ++stream) {
+    if (ports[stream] != 0 && !dial(stream, ports[stream])) return;
+  }
+  if (dialing_ == 0) begin();
+}
+
+bool Session::prepare(const protocol::Exec& request, std::size_t payload_size) noexcept {
+  is_terminal_ = (request.flags & protocol::Exec::tty) != 0;
+  has_upload_ = (request.flags & protocol::Exec::upload) != 0;
+  window_ = {request.rows, request.columns};
+  if ((is_terminal_ && request.stdin_port == 0) || (has_upload_ && request.program_port == 0)) {
+    fail(ExecStep::request, EINVAL);
+    return false;
+  }
+  constexpr std::size_t buffers = relays * Relay::capacity;
+  memory_ = Mapping(buffers + ExecPlan::size_for(request, payload_size));
+  if (!memory_) {
+    fail(ExecStep::request, ENOMEM);
+    return false;
+  }
+  ExecFailed failed;
+  plan_ = ExecPlan::build(request, {}, memory_.bytes().subspan(buffers), failed);
+  if (plan_ == nullptr) fail(failed.step, static_cast<int>(failed.error));
+  if (plan_ != nullptr && has_upload_) {
+    if (const int error = upload_.open(request.program_size)) fail(ExecStep::upload, error);
+  }
+  return active();
+}
+
+bool Session::dial(std::size_t stream, std::uint32_t port) noexcept {
+  const int socket = services_->dial(port);
+  if (socket < 0) {
+    fail(ExecStep::streams, -socket);
+    return false;
+  }
+  sockets_[stream].reset(socket);
+  dialing_ = static_cast<std::uint8_t>(dialing_ | 1U << stream);
+  if (const int error = watch_source(socket, stream)) {
+    fail(ExecStep::streams, error);
+    return false;
+  }
+  return true;
+}
+
+void Session::on_event(std::uint16_t source, std::uint32_t events) noexcept {
+  switch (state_) {
+    case State::free:
+      return;
+    case State::dialing:
+      if (source < streams) on_dialed(source);
+      return;
+    case State::uploading:
+      if (source == program) receive_program();
+      return;
+    case State::running:
+      relay(source, events);
+      settle();
+      return;
+  }
+}
+
+void Session::on_dialed(std::size_t stream) noexcept {
+  const auto bit = static_cast<std::uint8_t>(1U << stream);
+  if ((dialing_ & bit) == 0) return;
+  int error = 0;
+  socklen_t size = sizeof(error);
+  getsockopt(sockets_[stream].get(), SOL_SOCKET, SO_ERROR, &error, &size);
+  if (error != 0) return fail(ExecStep::streams, error);
+  sockaddr_storage peer{};
+  size = sizeof(peer);
+  if (getpeername(sockets_[stream].get(), reinterpret_cast<sockaddr*>(&peer), &size) != 0) return;  // not yet
+  dialing_ = static_cast<std::uint8_t>(dialing_ & ~bit);
+  if (dialing_ == 0) begin();
+}
+
+void Session::begin() noexcept {
+  if (!has_upload_) return launch();
+  state_ = State::uploading;
+  receive_program();
+}
+
+void Session::receive_program() noexcept {
+  switch (upload_.receive(sockets_[program].get(), relay_buffer(in))) {
+    case Upload::Progress::waiting:
+      return;
+    case Upload::Progress::yielded:
+      watch_source(sockets_[program].get(), program, true);
+      return;
+    case Upload::Progress::failed:
+      return fail(ExecStep::upload, upload_.error());
+    case Upload::Progress::complete:
+      sockets_[program].reset();
+      return launch();
+  }
+}
+
+void Session::launch() noexcept {
+  ChildEnds ends;
+  if (!(is_terminal_ ? open_pty(ends) : open_pipes(ends))) return;
+  const Fd uploaded = upload_.take();
+  const SpawnFiles files{{ends[0].get(), ends[1].get(), ends[2].get()}, uploaded.get(), is_terminal_};
+  const SpawnResult result = spawn(*plan_, files);
+  if (!result.ok()) return fail(result.failed.step, static_cast<int>(result.failed.error));
+  pid_ = result.pid;
+  state_ = State::running;
+  services_->oom_log->forget(pid_);
+  services_->control->send(FrameType::started, id_, protocol::Started{static_cast<std::uint32_t>(pid_)});
+  for (std::uint32_t number = 1; early_signals_ != 0; ++number, early_signals_ >>= 1) {
+    if ((early_signals_ & 1) != 0) signal(number);
+  }
+  ends = {};  // only the program holds them from now on, so that its end is seen
+  start_relays();
+  settle();
+}
+
+void Session::on_exit(int status) noexcept {
+  if (WIFSIGNALED(status)) {
+    const bool oom = WTERMSIG(status) == SIGKILL && services_->oom_log->killed(pid_);
+    end_.flags = Exited::by_signal | (oom ? Exited::out_of_memory : 0);
+    end_.value = static_cast<std::uint32_t>(WTERMSIG(status));
+  } else {
+    end_.value = static_cast<std::uint32_t>(WEXITSTATUS(status));
+  }
+  pid_ = 0;
+  exited_ = true;
+  drain_relays();
+  settle();
+}
+
+void Session::signal(std::uint32_t number) noexcept {
+  if (number == 0 || number > 64) return;
+  if (pid_ > 0) {
+    kill(-pid_, static_cast<int>(number));
+  } else if (!exited_) {
+    early_signals_ |= std::uint64_t{1} << (number - 1);
+  }
+}
+
+void Session::resize(WindowSize size) noexcept {
+  window_ = size;
+  if (is_terminal_ && locals_[in]) resize_terminal(locals_[in].get(), size);
+}
+
+void Session::settle() noexcept {
+  if (state_ != State::running || !exited_ || !outputs_ended()) return;
+  const Exited end = end_;
+  release();  // the streams are closed before the host hears of the end
+  services_->control->send(FrameType::exited, id_, end);
+}
+
+void Session::fail(ExecStep step, int error) noexcept {
+  release();
+  services_->control->send(FrameType::exec_failed, id_, ExecFailed{step, static_cast<std::uint32_t>(error)});
+}
+
+void Session::release() noexcept {
+  const std::uint32_t id = id_;
+  const ExecServices* const services = services_;
+  const std::uint32_t next_generation = key_.generation + 1;
+  *this = Session{};
+  key_.generation = next_generation;
+  id_ = id;
+  services_ = services;
+}
+
+}  // namespace minivm::guest

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <string_view>
+
+namespace minivm::guest {
+
+/// Blocks every signal for good: they are read from a signalfd, and no disposition needs to change.
+void block_signals() noexcept;
+
+/// Host name (unchanged when empty) and the loopback interface.
+void name_machine(std::string_view hostname) noexcept;
+
+/// What programs inherit: umask 022, a high limit of open files and one of our own to serve all sessions.
+void set_limits() noexcept;
+
+}  // namespace minivm::guest
