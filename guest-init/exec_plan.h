@@ -27,6 +27,7 @@ class ExecPlan {
   char** argv = nullptr;            // both lists end with nullptr
   char** environment = nullptr;
   const char* search_path = nullptr;  // the request's PATH
+  protocol::ExecFailed verdict;       // where the child says why it failed
   char program[PATH_MAX];             // where the child puts the paths that it tries
 
  private:

@@ -37,8 +37,11 @@ Outcome list_modules(const char* directory, std::array<Name, max_modules>& names
 
 Outcome load(const Path& path) noexcept {
   const Fd file = open_file(path.c_str(), O_RDONLY);
-  if (!file || (syscall(SYS_finit_module, file.get(), "", 0) != 0 && errno != EEXIST)) {
-    return Failure{"load module", path.view(), errno};
+  if (!file) return Failure{"open module", path.view(), errno};
+  if (syscall(SYS_finit_module, file.get(), "", 0) != 0 && errno != EEXIST) {
+    if (errno != ENOENT) return Failure{"load module", path.view(), errno};
+    // The kernel's way to say that a symbol is missing; told as an errno it would read as a missing file.
+    return Failure{"load module", Text<256>(path.view()).add(": it needs another one first"), 0};
   }
   tell("loaded", path.view());
   return {};

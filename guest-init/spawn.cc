@@ -18,34 +18,29 @@ namespace {
 
 using protocol::ExecStep;
 
-/// Where the child says why it failed. It borrows the parent's memory until it executes or exits, so no pipe is
-/// needed; volatile, because the parent's compiler does not see the child's writes.
-struct Verdict {
-  volatile ExecStep step{};
-  volatile int error = 0;
-};
-
-[[noreturn]] void refuse(Verdict& verdict, ExecStep step, int error) noexcept {
-  verdict.step = step;
-  verdict.error = error;
+/// The child borrows the parent's memory until it executes or exits, so it can simply leave its verdict there. Not in
+/// a local variable: the compiler does not see the two processes in one function and would keep the parent's value.
+[[noreturn]] void refuse(ExecPlan& plan, ExecStep step, int error) noexcept {
+  plan.verdict = {step, static_cast<std::uint32_t>(error)};
   _exit(127);
 }
 
 /// Root without further groups is what this process is already. The raw calls, because those of the C library want to
 /// reach every thread of the parent whose memory this is.
-void become(const Identity& identity, Verdict& verdict) noexcept {
+void become(ExecPlan& plan) noexcept {
+  const Identity& identity = plan.identity;
   if (identity.uid == 0 && identity.gid == 0 && identity.group_count == 0) return;
   if (syscall(SYS_setgroups, identity.group_count, identity.groups.data()) != 0 ||
       syscall(SYS_setgid, identity.gid) != 0 || syscall(SYS_setuid, identity.uid) != 0) {
-    refuse(verdict, ExecStep::identity, errno);
+    refuse(plan, ExecStep::identity, errno);
   }
 }
 
-void enter_directory(const ExecPlan& plan, Verdict& verdict) noexcept {
+void enter_directory(ExecPlan& plan) noexcept {
   if (plan.directory != nullptr) {
-    if (chdir(plan.directory) != 0) refuse(verdict, ExecStep::directory, errno);
+    if (chdir(plan.directory) != 0) refuse(plan, ExecStep::directory, errno);
   } else if (chdir(plan.identity.home.c_str()) != 0 && chdir("/") != 0) {
-    refuse(verdict, ExecStep::directory, errno);
+    refuse(plan, ExecStep::directory, errno);
   }
 }
 
@@ -87,33 +82,33 @@ int execute(ExecPlan& plan, int program) noexcept {
   return errno;
 }
 
-[[noreturn]] void run_child(ExecPlan& plan, const SpawnFiles& files, Verdict& verdict) noexcept {
+[[noreturn]] void run_child(ExecPlan& plan, const SpawnFiles& files) noexcept {
   setsid();
   for (int fd = 0; fd < 3; ++fd) {
-    if (dup2(files.standard[static_cast<std::size_t>(fd)], fd) < 0) refuse(verdict, ExecStep::streams, errno);
+    if (dup2(files.standard[static_cast<std::size_t>(fd)], fd) < 0) refuse(plan, ExecStep::streams, errno);
   }
-  if (files.controlling_terminal && ioctl(0, TIOCSCTTY, 0) != 0) refuse(verdict, ExecStep::terminal, errno);
+  if (files.controlling_terminal && ioctl(0, TIOCSCTTY, 0) != 0) refuse(plan, ExecStep::terminal, errno);
   // Everything here is opened with O_CLOEXEC; this is for what PID 1 inherited. Kernels before 5.11 lack it.
   syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  become(plan.identity, verdict);
-  enter_directory(plan, verdict);
-  refuse(verdict, ExecStep::execute, execute(plan, files.program));
+  become(plan);
+  enter_directory(plan);
+  refuse(plan, ExecStep::execute, execute(plan, files.program));
 }
 
 }  // namespace
 
 SpawnResult spawn(ExecPlan& plan, const SpawnFiles& files) noexcept {
-  Verdict verdict;
+  plan.verdict = {};
   // vfork: no page table is copied, and the failure of the exec is known when it returns.
   const pid_t pid = vfork();
-  if (pid == 0) run_child(plan, files, verdict);
+  if (pid == 0) run_child(plan, files);
   if (pid < 0) return {-1, {ExecStep::fork, static_cast<std::uint32_t>(errno)}};
-  if (verdict.error == 0) return {pid, {}};
+  if (plan.verdict.error == 0) return {pid, {}};
   waitpid(pid, nullptr, 0);
-  return {-1, {verdict.step, static_cast<std::uint32_t>(verdict.error)}};
+  return {-1, plan.verdict};
 }
 
 }  // namespace minivm::guest

@@ -539,19 +539,41 @@ TEST_CASE("signals reach the whole process group") {
 }
 
 TEST_CASE("a signal that comes before the program runs is kept for it") {
+  std::ifstream file("/bin/sleep", std::ios::binary);
+  const std::string program{std::istreambuf_iterator<char>(file), {}};
   Guest guest;
-  Listener listener(guest.next_port());
+  Listener listener(first_stream_port);
+  Exec fixed;
+  fixed.flags = Exec::upload;
+  fixed.program_port = first_stream_port;
+  fixed.program_size = program.size();
+  const std::uint32_t id = guest.next_id();
+  const Strings argv{"sleep", "1000"};
+  guest.send(FrameType::exec, id, ExecRequest<Strings>{fixed, argv, {}});
+  guest.send(FrameType::signal, id, Signal{SIGUSR2});
+  guest.send(FrameType::exec, 99, Empty{});  // refused at once: what came before it was served
+  CHECK(guest.receive(99).header.type == FrameType::exec_failed);
+  write_all(listener.accept().get(), program);
+  CHECK(guest.receive(id).header.type == FrameType::started);
+  const auto exited = Exited::decode(Reader(guest.receive(id).payload));
+  REQUIRE(exited);
+  CHECK(exited->flags == Exited::by_signal);
+  CHECK(exited->value == SIGUSR2);
+}
+
+TEST_CASE("an upload that ends early is told as such") {
+  Guest guest;
+  Listener listener(first_stream_port);
   Exec fixed;
   fixed.flags = Exec::upload;
   fixed.program_port = first_stream_port;
   fixed.program_size = 10;
   const std::uint32_t id = guest.next_id();
   guest.send(FrameType::exec, id, ExecRequest<Strings>{fixed, {"x"}, {}});
-  guest.send(FrameType::signal, id, Signal{SIGKILL});
-  // The upload ends early, so the exec fails: the signal must not have met anyone else meanwhile.
-  listener.accept().reset();
-  CHECK(guest.receive(id).header.type == FrameType::exec_failed);
-  CHECK(Run(guest, {"true"}).finish().exited.flags == 0);
+  write_all(listener.accept().get(), "123456789");
+  const Answer answer = guest.receive(id);
+  REQUIRE(answer.header.type == FrameType::exec_failed);
+  CHECK(ExecFailed::decode(Reader(answer.payload))->step == ExecStep::upload);
 }
 
 TEST_CASE("signals and resizes for an exec that is over are ignored") {
