@@ -46,13 +46,14 @@ void Vsock::listen(std::uint32_t host_port, Accept accept) {
 
 void Vsock::unlisten(std::uint32_t host_port) noexcept { listeners_.erase(host_port); }
 
-void Vsock::connect(std::uint32_t guest_port, std::shared_ptr<VsockEndpoint> endpoint) {
+void Vsock::connect(std::uint32_t guest_port, std::shared_ptr<VsockEndpoint> endpoint,
+                    std::chrono::milliseconds timeout) {
   if (full()) {
     loop_.post([endpoint = std::move(endpoint)] { endpoint->closed(false); });
     return;
   }
   VsockLink& link = add(unused_key(guest_port), VsockConnection::dial(), std::move(endpoint));
-  link.answer_timer = loop_.after(connect_timeout, [this, &link] {
+  link.answer_timer = loop_.after(timeout, [this, &link] {
     link.answer_timer = 0;
     hang_up(link, false);
     attend_later(link);

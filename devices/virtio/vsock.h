@@ -28,8 +28,7 @@ class Vsock final : public VirtioDevice {
  public:
   static constexpr std::uint64_t host_cid = 2;
   static constexpr std::size_t max_connections = 4096;
-  /// How long `connect` waits for the guest's answer.
-  static constexpr std::chrono::seconds connect_timeout{5};
+  static constexpr std::chrono::milliseconds connect_timeout{5000};
 
   /// Makes the endpoint for a connection that the guest asks for; nullptr refuses it with RST.
   using Accept = std::move_only_function<std::shared_ptr<VsockEndpoint>(std::uint32_t guest_port)>;
@@ -41,7 +40,8 @@ class Vsock final : public VirtioDevice {
   void listen(std::uint32_t host_port, Accept accept);
   void unlisten(std::uint32_t host_port) noexcept;
   /// Dials `guest_port`: `attached` follows, or `closed(false)` when the guest refuses or does not answer in time.
-  void connect(std::uint32_t guest_port, std::shared_ptr<VsockEndpoint> endpoint);
+  void connect(std::uint32_t guest_port, std::shared_ptr<VsockEndpoint> endpoint,
+               std::chrono::milliseconds timeout = connect_timeout);
 
   std::uint32_t type() const noexcept override;
   std::uint64_t features() const noexcept override;
