@@ -29,13 +29,6 @@ Fd open_child_signals() noexcept {
 
 }  // namespace
 
-int watch(int epoll, int fd, EventKey key, bool again) noexcept {
-  epoll_event event{};
-  event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-  event.data.u64 = key.pack();
-  return epoll_ctl(epoll, again ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : errno;
-}
-
 ExecServer::ExecServer(Fd control, Dial dial, int init_proc) noexcept
     : control_(std::move(control)),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),

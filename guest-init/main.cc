@@ -35,7 +35,7 @@ struct Boot {
 template <typename... Steps>
 Outcome in_turn(Steps&&... steps) noexcept {
   Outcome failure;
-  ((failure = steps(), !failure) && ...);
+  static_cast<void>(((failure = steps(), !failure) && ...));
   return failure;
 }
 
