@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <functional>
@@ -177,52 +176,6 @@ class VsockGuest {
   std::uint32_t tx_outstanding_ = 0;
   std::uint32_t tx_queued_ = 0;  // since none was outstanding
   std::thread thread_;
-};
-
-/// A host end that notes what happens to it. Touched on the loop's thread only.
-class RecordingEndpoint final : public virtio::VsockEndpoint {
- public:
-  void attached(virtio::VsockStream& its_stream) noexcept override { stream = &its_stream; }
-  std::size_t receive(std::span<const iovec> data) noexcept override {
-    ++receives;
-    std::size_t taken = 0;
-    for (const iovec& part : data) {
-      const std::size_t size = std::min(part.iov_len, room);
-      received.append(static_cast<const char*>(part.iov_base), size);
-      room -= size;
-      taken += size;
-    }
-    if (end_receive_inside) stream->end_receive();
-    if (close_inside) std::exchange(stream, nullptr)->close();
-    return taken;
-  }
-  void receive_ended() noexcept override { events += "receive_ended "; }
-  Filled fill(std::span<const iovec> space) noexcept override {
-    Filled filled;
-    for (const iovec& part : space) {
-      const std::size_t size = std::min(part.iov_len, outgoing.size());
-      std::memcpy(part.iov_base, outgoing.data(), size);
-      outgoing.erase(0, size);
-      filled.size += size;
-    }
-    filled.end = end_after_outgoing && outgoing.empty();
-    return filled;
-  }
-  void fill_ended() noexcept override { events += "fill_ended "; }
-  void closed(bool clean) noexcept override {
-    stream = nullptr;
-    events += clean ? "closed(clean) " : "closed(cut) ";
-  }
-
-  virtio::VsockStream* stream = nullptr;
-  std::size_t room = ~std::size_t{0};
-  std::string received;
-  std::string outgoing;
-  std::string events;
-  int receives = 0;
-  bool end_after_outgoing = false;
-  bool end_receive_inside = false;
-  bool close_inside = false;
 };
 
 }  // namespace minivm::test
