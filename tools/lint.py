@@ -21,8 +21,8 @@ INCLUDE = re.compile(rb'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 
 
 def clean_folder() -> pathlib.Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    folder = pathlib.Path(cache) / "minivm" / "lint"
+    users = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    folder = pathlib.Path(os.environ.get("MINIVM_CACHE") or users / "minivm") / "lint"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-cache=${XDG_CACHE_HOME:-${HOME:?neither HOME nor XDG_CACHE_HOME is set}/.cache}/minivm
+cache=${MINIVM_CACHE:-${XDG_CACHE_HOME:-${HOME:?set HOME, XDG_CACHE_HOME or MINIVM_CACHE}/.cache}/minivm}
 export project cache
 
 # stdout belongs to the command that the user asked for: every word of ours goes to stderr.

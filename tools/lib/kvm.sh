@@ -31,6 +31,15 @@ kvm_is_usable() {
   return 1
 }
 
+# unpack_kernels: what minivm unpacks into its cache inside the lab is lost with the lab, so it does so here before.
+unpack_kernels() {
+  local kernel
+  [[ -x $minivm ]] || return 0
+  for kernel in "$cache"/assets/kernel*/vmlinuz; do
+    [[ ! -e $kernel ]] || "$minivm" doctor --kernel "$kernel" </dev/null >/dev/null 2>&1 || true
+  done
+}
+
 # on_kvm COMMAND...: becomes COMMAND, here where KVM is usable, else in the lab.
 on_kvm() {
   if kvm_is_usable; then
@@ -38,6 +47,7 @@ on_kvm() {
     exec "$@"
   fi
   say "in the lab, an emulated machine with AMD-V: $kvm_reason"
+  unpack_kernels
   # Half of the memory at most; what the lab does not touch costs nothing.
   local mem
   mem=$(awk '/^MemTotal:/{m = int($2 / 2048); print m > 8192 ? 8192 : m}' /proc/meminfo)
