@@ -46,12 +46,15 @@ void EventLoop::cancel(TimerId id) noexcept {
 }
 
 bool EventLoop::post(Task task) {
+  bool asleep = false;
   {
     const std::lock_guard lock(mutex_);
     if (ended_) return false;
     tasks_.push_back(std::move(task));
+    // Its own thread looks at the tasks before it sleeps.
+    asleep = thread_ != std::this_thread::get_id();
   }
-  wake_.signal();
+  if (asleep) wake_.signal();
   return true;
 }
 

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +18,13 @@ namespace {
 /// sendmsg and preadv take at most this many parts.
 std::span<const iovec> allowed(std::span<const iovec> parts) noexcept {
   return parts.first(std::min<std::size_t>(parts.size(), IOV_MAX));
+}
+
+/// What can be opened a second time and stay the same object. Opening /dev/ptmx again, for one, makes another pty.
+bool is_pipe_or_terminal(int fd, const struct stat& status) noexcept {
+  constexpr unsigned terminal_multiplexer = 5;  // Documentation/admin-guide/devices.txt: 5 char, 2 = /dev/ptmx
+  if (S_ISFIFO(status.st_mode)) return true;
+  return S_ISCHR(status.st_mode) && ::isatty(fd) != 0 && status.st_rdev != ::makedev(terminal_multiplexer, 2);
 }
 
 template <typename Call>
@@ -34,6 +42,10 @@ HostFile::HostFile(UniqueFd fd, Direction direction) : fd_(std::move(fd)) {
   if (S_ISREG(status.st_mode) || S_ISBLK(status.st_mode)) return;
   if (S_ISSOCK(status.st_mode)) {
     way_ = Way::socket;
+    return;
+  }
+  if (!is_pipe_or_terminal(fd_.get(), status)) {
+    way_ = Way::polled;
     return;
   }
   const int access = direction == Direction::read ? O_RDONLY : O_WRONLY;

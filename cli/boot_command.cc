@@ -46,7 +46,6 @@ class BootedMachine {
   const BootOptions& options_;
   bool on_terminal_;
   std::optional<int> exit_code_;  // decided by us and not by the guest
-  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
   std::optional<std::int64_t> ready_ns_;
   Machine machine_;
   SignalWatch signals_;
@@ -60,7 +59,7 @@ BootedMachine::BootedMachine(const BootOptions& options)
                {.hello = [] {},
                 .ready =
                     [this](const protocol::Ready&) {
-                      ready_ns_ = (std::chrono::steady_clock::now() - started_).count();
+                      ready_ns_ = std::chrono::steady_clock::now().time_since_epoch().count();
                     }}),
       signals_(machine_.loop(), [this](int number) { on_signal(number); }) {
   if (options.console.kind != ConsoleChoice::Kind::stdio) return;
@@ -101,6 +100,7 @@ void BootedMachine::end_now(int exit_code) {
 
 RunResult BootedMachine::result_of(const MachineEnd& end) {
   RunResult result;
+  result.first_run_ns = machine_.first_run_ns();
   result.ready_ns = ready_ns_;
   if (exit_code_) {
     result.exit_code = *exit_code_;

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdlib>
 #include <functional>
 #include <iostream>
@@ -101,6 +102,8 @@ class CommandLine {
   int verbosity_ = 0;
   bool force_tty_ = false;
   bool no_tty_ = false;
+  bool interactive_ = false;
+  std::vector<std::string> command_words_;  // after --
 };
 
 CommandLine::CommandLine() {
@@ -223,9 +226,8 @@ void CommandLine::add_run() {
   run_->add_flag("--tty,-t", force_tty_, "give the command a terminal (default: when stdin and stdout are one)")
       ->group("Command");
   run_->add_flag("--no-tty,-T", no_tty_, "never do that")->group("Command");
-  run_->add_flag("--interactive,-i", "accepted; stdin is always passed on")->group("Command");
+  run_->add_flag("--interactive,-i", interactive_, "accepted; stdin is always passed on")->group("Command");
   run_->prefix_command();
-  run_->usage("Usage: minivm run [OPTIONS] [--] COMMAND [ARG...]");
   run_->footer(
       "A root image stays as it is: changes are kept in the guest's RAM, unless it ends in :rw.\n"
       "Exit code: the command's own; 128+N killed by signal N; 127 not found; 126 not executable; 125 minivm or the\n"
@@ -241,8 +243,12 @@ void CommandLine::add_doctor() {
 }
 
 Options CommandLine::parse(std::span<char*> arguments) {
+  // What follows the first -- is the command's, to the letter.
+  const auto mark = std::ranges::find_if(arguments, [](const char* word) { return std::string_view(word) == "--"; });
+  const auto own = static_cast<std::size_t>(mark - arguments.begin());
+  if (mark != arguments.end()) command_words_.assign(mark + 1, arguments.end());
   try {
-    app_.parse(static_cast<int>(arguments.size()), arguments.data());
+    app_.parse(static_cast<int>(own), arguments.data());
   } catch (const CLI::ParseError& error) {
     return Finished{app_.exit(error, std::cout, std::cerr) == 0 ? 0 : usage_error};
   }
@@ -267,6 +273,7 @@ void CommandLine::settle_root(MachineOptions& options, bool throw_away_by_defaul
 }
 
 Options CommandLine::result() {
+  if (!run_->parsed() && !command_words_.empty()) throw std::invalid_argument("only run takes a command");
   if (doctor_->parsed()) return doctor_options_;
   if (boot_->parsed()) {
     settle_root(boot_options_, false);
@@ -278,7 +285,7 @@ Options CommandLine::result() {
   settle_root(run_options_, true);
   Command& command = run_options_.command;
   command.argv = run_->remaining();
-  if (!command.argv.empty() && command.argv.front() == "--") command.argv.erase(command.argv.begin());
+  command.argv.insert(command.argv.end(), command_words_.begin(), command_words_.end());
   if (command.argv.empty() && !command.upload.empty()) command.argv = {command.upload};
   if (command.argv.empty()) throw std::invalid_argument("run: no command given; see minivm run --help");
   command.tty = force_tty_ || (!no_tty_ && ::isatty(STDIN_FILENO) != 0 && ::isatty(STDOUT_FILENO) != 0);

@@ -16,8 +16,8 @@ void write_record(const std::string& path, const RunResult& result) {
   record["out_of_memory"] = result.status && result.status->out_of_memory;
   record["error"] = result.failure.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(result.failure);
   record["console"] = result.console_lines;
-  record["ready_ms"] = result.ready_ns ? nlohmann::ordered_json(static_cast<double>(*result.ready_ns) / 1e6)
-                                       : nlohmann::ordered_json();
+  record["first_run_ns"] = result.first_run_ns;
+  record["ready_ns"] = result.ready_ns ? nlohmann::ordered_json(*result.ready_ns) : nlohmann::ordered_json();
   // The guest's words may be any bytes.
   const std::string text = record.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   const UniqueFd file = open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);

@@ -53,7 +53,7 @@ CommandChannel::ExecId CommandChannel::exec(Command command, CommandStreams stre
   fixed.user = command.user;
   fixed.directory = command.directory;
   fixed.program_size = streams.program_size;
-  const std::uint32_t sinks = (streams.output ? 1 : 0) + (streams.error ? 1 : 0);
+  const std::uint32_t sinks = (streams.output ? 1U : 0U) + (streams.error ? 1U : 0U);
   if (streams.program) fixed.program_port = offer_stream(id, std::move(streams.program), {});
   if (command.tty) {
     fixed.stdin_port = offer_stream(id, std::move(streams.input), std::move(streams.output));

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "vmm/upload.h"
@@ -65,13 +66,13 @@ CommandRun::CommandRun(const MachineConfig& config, Command command, Options opt
       command_(std::move(command)),
       options_(std::move(options)),
       streams_(open_streams(command_, options_.streams)),
-      started_(std::chrono::steady_clock::now()),
       machine_(config, std::move(options_.console),
                {.hello = [] {}, .ready = [this](const protocol::Ready&) { on_ready(); }}) {}
 
 RunResult CommandRun::run() {
   if (options_.timeout.count() > 0) machine_.loop().after(options_.timeout, [this] { on_timeout(); });
   const MachineEnd end = machine_.run();
+  result_.first_run_ns = machine_.first_run_ns();
   if (!decided_) {
     result_.exit_code = ExecOutcome::launcher_failed;
     result_.failure = exec_ ? describe(end) + " before the command ended" : describe(end);
@@ -81,8 +82,7 @@ RunResult CommandRun::run() {
 }
 
 void CommandRun::on_ready() {
-  const auto now = std::chrono::steady_clock::now();
-  result_.ready_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(now - started_).count();
+  result_.ready_ns = std::chrono::steady_clock::now().time_since_epoch().count();
   if (options_.on_start) options_.on_start();
   try {
     exec_ = machine_.channel().exec(command_, std::move(streams_), options_.rows, options_.columns,

@@ -51,7 +51,6 @@ class CommandRun {
   bool decided_ = false;  // result_ has its exit code
   std::optional<CommandChannel::ExecId> exec_;
   int signals_ = 0;
-  std::chrono::steady_clock::time_point started_;
   Machine machine_;  // last: its threads call the rest
 };
 

@@ -16,8 +16,11 @@ bool ConsoleOutput::write(std::span<const std::byte> bytes) {
     const std::lock_guard lock(mutex_);
     log_.append(bytes);
     if (closed_) return true;
-    pending_.insert(pending_.end(), bytes.begin(), bytes.end());
-    full_ = pending_.size() >= max_pending;
+    // A driver that sends to a busy UART loses what it sends, as with a real one.
+    const std::size_t room = max_pending - pending_.size();
+    const auto kept = bytes.first(std::min(bytes.size(), room));
+    pending_.insert(pending_.end(), kept.begin(), kept.end());
+    full_ = pending_.size() == max_pending;
     if (flush_posted_) return !full_;
     flush_posted_ = true;
   }

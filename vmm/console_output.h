@@ -25,7 +25,8 @@ class ConsoleOutput {
   /// Called, on the loop's thread, when there is room again after `write` said that there is none.
   void on_room(std::function<void()> on_room) { on_room_ = std::move(on_room); }
 
-  /// Takes all of `bytes`; false when no more should come before `on_room`. Any thread.
+  /// False when no more should come before `on_room`: what does not fit by then is remembered, but not carried. Any
+  /// thread.
   bool write(std::span<const std::byte> bytes);
   /// Writes what is pending as far as the sink takes it at once, and nothing from then on. Loop's thread, or after it.
   void close();

@@ -5,10 +5,11 @@
 #include <sys/ioctl.h>
 
 #include <cerrno>
-#include <memory>
+#include <cstring>
 #include <stdexcept>
 
 #include "boot/layout.h"
+#include "vmm/kvm_lists.h"
 
 namespace minivm {
 namespace {
@@ -44,15 +45,15 @@ int Kvm::check_extension(unsigned long capability) const noexcept {
 }
 
 std::vector<kvm_cpuid_entry2> Kvm::supported_cpuid() const {
-  static constexpr std::uint32_t max_entries = 256;
-  struct Storage {
-    kvm_cpuid2 head;
-    kvm_cpuid_entry2 entries[max_entries];
-  };
-  const auto storage = std::make_unique<Storage>();
-  storage->head.nent = max_entries;
-  if (::ioctl(fd_.get(), KVM_GET_SUPPORTED_CPUID, &storage->head) < 0) throw_errno("KVM_GET_SUPPORTED_CPUID");
-  return {storage->entries, storage->entries + storage->head.nent};
+  static constexpr std::size_t max_entries = 256;
+  std::vector<kvm_cpuid_entry2> entries(max_entries);
+  std::vector<std::byte> block = kvm_lists::make(std::span<const kvm_cpuid_entry2>(entries));
+  if (::ioctl(fd_.get(), kvm_lists::get_supported_cpuid, block.data()) < 0) throw_errno("KVM_GET_SUPPORTED_CPUID");
+  kvm_lists::Head head;
+  std::memcpy(&head, block.data(), sizeof head);
+  entries.resize(head.count);
+  std::memcpy(entries.data(), block.data() + sizeof head, entries.size() * sizeof(kvm_cpuid_entry2));
+  return entries;
 }
 
 std::size_t Kvm::run_mapping_size() const {

@@ -10,14 +10,11 @@
 namespace minivm {
 
 /// An event loop with a thread of its own, for devices whose system calls may block. The thread starts with `start`
-/// and ends, after the tasks that were posted, with the object.
+/// and ends, after the tasks that were posted, with `stop`, at the latest with the object.
 class LoopThread {
  public:
   explicit LoopThread(std::string name) : name_(std::move(name)) {}
-  ~LoopThread() {
-    loop_.stop();
-    if (thread_.joinable()) thread_.join();
-  }
+  ~LoopThread() { stop(); }
   LoopThread(const LoopThread&) = delete;
   LoopThread& operator=(const LoopThread&) = delete;
 
@@ -26,6 +23,11 @@ class LoopThread {
   void start() {
     thread_ = std::thread([this] { loop_.run(); });
     ::pthread_setname_np(thread_.native_handle(), name_.substr(0, 15).c_str());
+  }
+
+  void stop() {
+    loop_.stop();
+    if (thread_.joinable()) thread_.join();
   }
 
  private:

@@ -56,6 +56,9 @@ Machine::Machine(const MachineConfig& config, HostFile console, Events events)
 
 Machine::~Machine() {
   for (const auto& vcpu : vcpus_) vcpu->request_stop();
+  vcpus_.clear();
+  // Devices outlive the loops that run them.
+  for (const auto& disk_loop : disk_loops_) disk_loop->stop();
   console_.close();
 }
 

@@ -61,6 +61,8 @@ class Machine {
   CommandChannel& channel() noexcept { return *channel_; }
   Serial& serial() noexcept { return *serial_; }
   const ConsoleOutput& console() const noexcept { return console_; }
+  /// CLOCK_MONOTONIC of the first vCPU's first KVM_RUN, in nanoseconds.
+  std::int64_t first_run_ns() const noexcept { return vcpus_.front()->first_run_ns(); }
 
   /// Runs the guest on this thread's loop until something ends it; the first reason counts.
   MachineEnd run();
@@ -103,7 +105,7 @@ class Machine {
   EventLoop::TimerId deadline_timer_ = 0;
   std::mutex end_mutex_;
   std::optional<MachineEnd> end_;
-  std::vector<std::unique_ptr<Vcpu>> vcpus_;  // last: joined before anything that they use goes
+  std::vector<std::unique_ptr<Vcpu>> vcpus_;  // last: their threads use all of the above
 };
 
 }  // namespace minivm

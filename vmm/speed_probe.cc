@@ -6,22 +6,25 @@
 
 #include <array>
 #include <chrono>
+#include <cstring>
 #include <stdexcept>
 
 namespace minivm {
 namespace {
 
 constexpr std::uint64_t code_address = 0x1000;
-constexpr std::uint32_t iterations = 2000;  // two instructions each
 
-// Real mode, so that no tables are needed:
-//   again: mov cx, iterations
-//   count: dec cx
+// Real mode, so that no tables are needed. Each round asks the host how far to count, so that a fast guest does not
+// spend its time in exits:
+//   again: in eax, 0x10
+//   count: dec eax
 //          jnz count
-//          out 0x10, al
 //          jmp again
-constexpr std::array<std::uint8_t, 10> code{0xB9, iterations & 0xFF, iterations >> 8, 0x49, 0x75, 0xFD,
-                                            0xE6, 0x10,              0xEB,            0xF6};
+constexpr std::array<std::uint8_t, 9> code{0x66, 0xE5, 0x10, 0x66, 0x48, 0x75, 0xFC, 0xEB, 0xF7};
+constexpr std::uint64_t instructions_per_count = 2;
+constexpr std::uint32_t first_count = 1000;
+constexpr std::uint32_t last_count = 1U << 30;
+constexpr auto long_enough = std::chrono::milliseconds(20);
 
 void enter_code(int vcpu) {
   kvm_sregs sregs{};
@@ -50,18 +53,20 @@ GuestSpeed probe_guest_speed(const Kvm& kvm) {
   const auto* run = static_cast<const kvm_run*>(mapping);
   enter_code(vcpu.get());
 
-  const Clock::time_point start = Clock::now();
-  std::uint64_t rounds = 0;
-  bool runs = true;
-  while (runs && Clock::now() - start < std::chrono::milliseconds(50)) {
+  bool runs = ::ioctl(vcpu.get(), KVM_RUN, 0UL) == 0 && run->exit_reason == KVM_EXIT_IO;
+  std::chrono::duration<double> elapsed{};
+  std::uint32_t count = first_count;
+  while (runs && elapsed < long_enough && count < last_count) {
+    count *= 2;
+    std::memcpy(static_cast<std::byte*>(mapping) + run->io.data_offset, &count, sizeof count);
+    const Clock::time_point start = Clock::now();
     runs = ::ioctl(vcpu.get(), KVM_RUN, 0UL) == 0 && run->exit_reason == KVM_EXIT_IO;
-    ++rounds;
+    elapsed = Clock::now() - start;
   }
-  const std::chrono::duration<double> elapsed = Clock::now() - start;
   const std::uint32_t exit_reason = run->exit_reason;
   ::munmap(mapping, run_size);
   if (!runs) throw std::runtime_error(fmt::format("probe guest: KVM exit reason {}", exit_reason));
-  return {static_cast<std::uint64_t>(static_cast<double>(rounds * iterations * 2) / elapsed.count())};
+  return {static_cast<std::uint64_t>(static_cast<double>(count * instructions_per_count) / elapsed.count())};
 }
 
 }  // namespace minivm

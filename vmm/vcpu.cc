@@ -8,12 +8,14 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <iterator>
 #include <vector>
 
 #include "vmm/cpu_state.h"
+#include "vmm/kvm_lists.h"
 
 namespace minivm {
 namespace {
@@ -53,25 +55,15 @@ Vcpu::~Vcpu() {
 }
 
 void Vcpu::set_cpuid(std::span<const kvm_cpuid_entry2> entries) {
-  // kvm_cpuid2 ends in a flexible array: head and entries go to KVM as one block.
-  std::vector<std::uint64_t> block((sizeof(kvm_cpuid2) + entries.size_bytes() + 7) / 8);
-  kvm_cpuid2 head{};
-  head.nent = static_cast<std::uint32_t>(entries.size());
-  std::memcpy(block.data(), &head, sizeof head);
-  std::memcpy(reinterpret_cast<std::byte*>(block.data()) + sizeof head, entries.data(), entries.size_bytes());
-  if (::ioctl(fd_.get(), KVM_SET_CPUID2, block.data()) < 0) throw_errno(fmt::format("vcpu {}: KVM_SET_CPUID2", id_));
+  const auto block = kvm_lists::make(entries);
+  if (::ioctl(fd_.get(), kvm_lists::set_cpuid2, block.data()) < 0) throw_errno(fmt::format("vcpu {}: KVM_SET_CPUID2", id_));
 }
 
 void Vcpu::set_boot_msrs() {
   // SDM 4: fast strings on; MTRRs enabled with write-back as the default type.
   static constexpr std::array<kvm_msr_entry, 2> entries{{{.index = 0x1A0, .data = 1}, {.index = 0x2FF, .data = 0x806}}};
-  struct {
-    kvm_msrs head;
-    kvm_msr_entry entries[2];
-  } msrs{};
-  msrs.head.nmsrs = entries.size();
-  std::ranges::copy(entries, msrs.entries);
-  if (::ioctl(fd_.get(), KVM_SET_MSRS, &msrs.head) < 0) throw_errno(fmt::format("vcpu {}: KVM_SET_MSRS", id_));
+  const auto block = kvm_lists::make(std::span<const kvm_msr_entry>(entries));
+  if (::ioctl(fd_.get(), kvm_lists::set_msrs, block.data()) < 0) throw_errno(fmt::format("vcpu {}: KVM_SET_MSRS", id_));
 }
 
 std::uint32_t Vcpu::tsc_khz() const noexcept {
@@ -107,6 +99,7 @@ void Vcpu::join() {
 }
 
 void Vcpu::run() {
+  first_run_ns_.store(std::chrono::steady_clock::now().time_since_epoch().count(), std::memory_order_relaxed);
   while (!stopping_.load(std::memory_order_relaxed)) {
     if (::ioctl(fd_.get(), KVM_RUN, 0UL) < 0) {
       if (errno == EINTR || errno == EAGAIN) continue;

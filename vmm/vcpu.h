@@ -53,6 +53,8 @@ class Vcpu {
   void set_state(const boot::CpuState& state);
 
   void start(OnStop on_stop);
+  /// CLOCK_MONOTONIC right before the first KVM_RUN, in nanoseconds; 0 before. Any thread.
+  std::int64_t first_run_ns() const noexcept { return first_run_ns_.load(std::memory_order_relaxed); }
   /// Makes the thread leave KVM_RUN and end; returns at once. Any thread.
   void request_stop() noexcept;
   void join();
@@ -73,6 +75,7 @@ class Vcpu {
   VcpuBuses buses_;
   OnStop on_stop_;
   std::atomic<bool> stopping_{false};
+  std::atomic<std::int64_t> first_run_ns_{0};
   std::thread thread_;
 };
 

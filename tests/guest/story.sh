@@ -1,0 +1,55 @@
+# What the stories of tests/guest share: run a command, look at its exit code, its stdout and its stderr, go on.
+# shellcheck shell=bash
+set -uo pipefail
+
+minivm=${MINIVM:?set MINIVM to the minivm program}
+assets=${XDG_CACHE_HOME:-$HOME/.cache}/minivm/assets
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch" || exit 1
+failures=0
+what='' code=0
+
+# story TEXT: names what the expectations up to the next one are about.
+story() { what=$*; }
+
+# try COMMAND...: runs it with this shell's stdin; leaves its exit code in $code, its output in the files out and err.
+try() {
+  command_line=$*
+  "$@" >out 2>err
+  code=$?
+}
+
+fail() {
+  failures=$((failures + 1))
+  printf 'FAILED %s: %s\n  command: %s\n  exit code %s\n' "$what" "$*" "$command_line" "$code"
+  head -c 2000 out | sed 's/^/  stdout: /'
+  head -c 4000 err | sed 's/^/  stderr: /'
+}
+
+pass() { printf 'ok %s: %s\n' "$what" "$*"; }
+
+expect_code() { if [[ $code == "$1" ]]; then pass "exit code $1"; else fail "wants exit code $1"; fi; }
+expect_out() { if [[ $(<out) == "$1" ]]; then pass "stdout"; else fail "wants stdout '$1'"; fi; }
+expect_out_like() { if grep -qE -- "$1" out; then pass "stdout like $1"; else fail "wants stdout like '$1'"; fi; }
+expect_err_like() { if grep -qE -- "$1" err; then pass "stderr like $1"; else fail "wants stderr like '$1'"; fi; }
+expect_no_err() { if [[ ! -s err ]]; then pass "nothing on stderr"; else fail "wants nothing on stderr"; fi; }
+expect_that() { if "$@"; then pass "$*"; else fail "wants: $*"; fi; }
+
+# refused CODE PATTERN COMMAND...: bad input gets this exit code and one clear line on stderr, and nothing on stdout.
+refused() {
+  local wanted=$1 pattern=$2
+  shift 2
+  try "$@" </dev/null
+  expect_code "$wanted"
+  expect_err_like "$pattern"
+  expect_out ''
+}
+
+finish() {
+  if ((failures)); then
+    printf '%s expectations failed\n' "$failures"
+    exit 1
+  fi
+  exit 0
+}
