@@ -50,6 +50,6 @@ on_kvm() {
   unpack_kernels
   # Half of the memory at most; what the lab does not touch costs nothing.
   local mem
-  mem=$(awk '/^MemTotal:/{m = int($2 / 2048); print m > 8192 ? 8192 : m}' /proc/meminfo)
+  mem=$(awk '/^MemTotal:/{m = int($2 / 2048); print (m > 8192 ? 8192 : m)}' /proc/meminfo)
   exec "$project/tools/lab" --mem "${MINIVM_LAB_MEM:-$mem}" --timeout "${MINIVM_LAB_TIMEOUT:-1800}" "$@"
 }
