@@ -103,7 +103,8 @@ class CommandLine {
   bool force_tty_ = false;
   bool no_tty_ = false;
   bool interactive_ = false;
-  std::vector<std::string> command_words_;  // after --
+  bool marked_ = false;                     // there was a --
+  std::vector<std::string> command_words_;  // after it
 };
 
 CommandLine::CommandLine() {
@@ -243,10 +244,11 @@ void CommandLine::add_doctor() {
 }
 
 Options CommandLine::parse(std::span<char*> arguments) {
-  // What follows the first -- is the command's, to the letter.
+  // What follows the first -- is the command's, to the letter; so is the -- itself after a word of the command.
   const auto mark = std::ranges::find_if(arguments, [](const char* word) { return std::string_view(word) == "--"; });
   const auto own = static_cast<std::size_t>(mark - arguments.begin());
-  if (mark != arguments.end()) command_words_.assign(mark + 1, arguments.end());
+  marked_ = mark != arguments.end();
+  if (marked_) command_words_.assign(mark + 1, arguments.end());
   try {
     app_.parse(static_cast<int>(own), arguments.data());
   } catch (const CLI::ParseError& error) {
@@ -285,6 +287,12 @@ Options CommandLine::result() {
   settle_root(run_options_, true);
   Command& command = run_options_.command;
   command.argv = run_->remaining();
+  // CLI11 takes an option that it does not know for the command's first word.
+  if (!command.argv.empty() && command.argv.front().starts_with('-')) {
+    throw std::invalid_argument(fmt::format("run: no option {}; see minivm run --help", command.argv.front()));
+  }
+  // Behind the first word, as in `git checkout -- file`, it is no mark but one more word.
+  if (!command.argv.empty() && marked_) command.argv.emplace_back("--");
   command.argv.insert(command.argv.end(), command_words_.begin(), command_words_.end());
   if (command.argv.empty() && !command.upload.empty()) command.argv = {command.upload};
   if (command.argv.empty()) throw std::invalid_argument("run: no command given; see minivm run --help");
