@@ -14,6 +14,8 @@
 namespace minivm {
 namespace {
 
+constexpr std::size_t longest_frame = protocol::FrameHeader::size + protocol::FrameHeader::max_payload;
+
 std::uint64_t realtime_ns() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
@@ -73,12 +75,14 @@ CommandChannel::ExecId CommandChannel::exec(Command command, CommandStreams stre
   const Command& kept = session->second.command();
   fixed.user = kept.user;
   fixed.directory = kept.directory;
-  std::vector<std::byte> buffer(protocol::FrameHeader::size + protocol::FrameHeader::max_payload);
-  const auto frame = protocol::encode_frame(buffer, protocol::FrameType::exec, id,
-                                            protocol::ExecRequest<std::vector<std::string>>{fixed, kept.argv, kept.env});
+  // Not filled: what a short request leaves untouched takes no memory.
+  const auto storage = std::make_unique_for_overwrite<std::byte[]>(longest_frame);
+  const auto frame =
+      protocol::encode_frame(std::span(storage.get(), longest_frame), protocol::FrameType::exec, id,
+                             protocol::ExecRequest<std::vector<std::string>>{fixed, kept.argv, kept.env});
   if (frame.empty()) {
     sessions_.erase(session);
-    throw std::runtime_error(fmt::format("arguments and environment: more than {} KiB", buffer.size() >> 10));
+    throw std::runtime_error(fmt::format("arguments and environment: more than {} KiB", longest_frame >> 10));
   }
   control_->send(frame);
   return id;
