@@ -34,7 +34,7 @@ std::size_t ControlConnection::receive(std::span<const iovec> data) noexcept {
       const auto now = bytes.first(std::min(bytes.size(), max_incoming - incoming_.size()));
       incoming_.insert(incoming_.end(), now.begin(), now.end());
       bytes = bytes.subspan(now.size());
-      if (!take_frames()) broken_ = true;
+      if (!take_frames()) break_off();
     }
     // After a broken frame the rest is dropped: nothing in it can be trusted.
     taken += part.iov_len;
@@ -56,13 +56,21 @@ bool ControlConnection::take_frames() {
   return true;
 }
 
+/// Nobody waits for a guest that no longer speaks the protocol.
+void ControlConnection::break_off() {
+  broken_ = true;
+  incoming_.clear();
+  if (stream_ != nullptr) std::exchange(stream_, nullptr)->close();
+  end("the guest broke the protocol of the control connection");
+}
+
 void ControlConnection::receive_ended() noexcept { end("the guest closed the control connection"); }
 
 virtio::VsockEndpoint::Filled ControlConnection::fill(std::span<const iovec> space) noexcept {
   Filled filled;
   for (const iovec& part : space) {
     const std::size_t size = std::min(part.iov_len, outgoing_.size() - sent_);
-    if (size == 0) break;
+    if (size == 0) continue;
     std::memcpy(part.iov_base, outgoing_.data() + sent_, size);
     sent_ += size;
     filled.size += size;

@@ -33,6 +33,7 @@ class ControlConnection final : public virtio::VsockEndpoint {
 
  private:
   bool take_frames();
+  void break_off();
   void end(std::string reason);
 
   OnFrame on_frame_;

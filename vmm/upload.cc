@@ -27,7 +27,8 @@ std::string_view refuse(const Elf64_Ehdr& header) {
 }  // namespace
 
 Upload open_upload(const std::string& path) {
-  Upload upload{UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), 0};
+  // Without O_NONBLOCK, a FIFO would wait for its writer.
+  Upload upload{UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)), 0};
   if (!upload.file) {
     const int code = errno == ENOENT ? ExecOutcome::not_found : ExecOutcome::not_executable;
     throw UploadError(code, fmt::format("{}: {}", path, std::strerror(errno)));
