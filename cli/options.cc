@@ -23,7 +23,9 @@ constexpr int usage_error = 125;  // as docker: a command's own exit codes stay 
 enum class Access : std::uint8_t { unsaid, read_only, read_write };
 
 std::pair<Disk, Access> parse_disk(const std::string& text) {
-  const auto with_suffix = [&](std::string_view suffix) { return text.size() > suffix.size() && text.ends_with(suffix); };
+  const auto with_suffix = [&](std::string_view suffix) {
+    return text.size() > suffix.size() && text.ends_with(suffix);
+  };
   if (with_suffix(":ro")) return {{text.substr(0, text.size() - 3), true}, Access::read_only};
   if (with_suffix(":rw")) return {{text.substr(0, text.size() - 3), false}, Access::read_write};
   return {{text, false}, Access::unsaid};
@@ -60,20 +62,32 @@ std::uint64_t parse_memory(const std::string& text) {
   return bytes;
 }
 
-/// CLI11 wants validators to say false; ours throw, with words.
+/// An option whose every value goes through `parse`; what that throws becomes a complaint that names the option.
 template <typename Parse>
-CLI::callback_t checked(Parse parse) {
-  return [parse](const CLI::results_t& values) {
+CLI::Option* add_parsed(CLI::App& command, const std::string& names, const std::string& help, Parse parse) {
+  const std::string name = names.substr(0, names.find(','));
+  const auto parse_all = [name, parse](const CLI::results_t& values) {
     for (const std::string& value : values) {
       try {
         parse(value);
       } catch (const std::invalid_argument& error) {
-        throw CLI::ValidationError(error.what());
+        throw CLI::ValidationError(name, error.what());
       }
     }
     return true;
   };
+  return command.add_option(names, parse_all, help);
 }
+
+/// CLI11 does not know of the words that `run` leaves to the command.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  std::string make_usage(const CLI::App* app, std::string name) const override {
+    const std::string usage = CLI::Formatter::make_usage(app, std::move(name));
+    if (app->get_name() != "run") return usage;
+    return usage.substr(0, usage.find_last_not_of('\n') + 1) + " [--] COMMAND [ARG...]\n";
+  }
+};
 
 class CommandLine {
  public:
@@ -110,11 +124,11 @@ class CommandLine {
 CommandLine::CommandLine() {
   app_.set_version_flag("--version", std::string("minivm ") + version);
   app_.require_subcommand(1);
+  app_.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  app_.formatter(std::make_shared<HelpFormatter>());
   app_.failure_message([](const CLI::App* app, const CLI::Error& error) {
-    std::string name = app->get_name();
-    for (const CLI::App* parent = app->get_parent(); parent != nullptr; parent = parent->get_parent()) {
-      name = parent->get_name() + " " + name;
-    }
+    const auto chosen = app->get_subcommands();
+    const std::string name = chosen.empty() ? "minivm" : "minivm " + chosen.front()->get_name();
     return fmt::format("minivm: {}\nminivm: see {} --help\n", error.what(), name);
   });
   add_run();
@@ -131,15 +145,21 @@ CommandLine::CommandLine() {
 void CommandLine::add_kernel_options(CLI::App& command, MachineOptions& options) {
   MachineConfig& machine = options.machine;
   constexpr const char* group = "Kernel";
-  command.add_option("--kernel,-k", machine.kernel,
-                     "bzImage or ELF vmlinux\n(default: $MINIVM_KERNEL, minivm's own, the host's)")
-      ->type_name("FILE")->group(group);
+  command
+      .add_option("--kernel,-k", machine.kernel,
+                  "bzImage or ELF vmlinux\n(default: $MINIVM_KERNEL, minivm's own, the host's)")
+      ->type_name("FILE")
+      ->group(group);
   command.add_option("--modules", machine.modules, "its modules (default: beside it, or /lib/modules/RELEASE)")
-      ->type_name("DIR")->group(group);
-  command.add_option("--initrd", machine.initrd, "an initramfs to unpack over minivm's; without --rootfs it is the root")
-      ->type_name("FILE")->group(group);
+      ->type_name("DIR")
+      ->group(group);
+  command
+      .add_option("--initrd", machine.initrd, "an initramfs to unpack over minivm's; without --rootfs it is the root")
+      ->type_name("FILE")
+      ->group(group);
   command.add_option("--append", machine.append, "more words for the kernel command line")
-      ->type_name("WORDS")->group(group);
+      ->type_name("WORDS")
+      ->group(group);
   static const std::map<std::string, DeviceDiscovery> discoveries{{"auto", DeviceDiscovery::automatic},
                                                                   {"acpi", DeviceDiscovery::acpi},
                                                                   {"fdt", DeviceDiscovery::fdt},
@@ -149,26 +169,29 @@ void CommandLine::add_kernel_options(CLI::App& command, MachineOptions& options)
       ->check(CLI::IsMember(std::vector{DeviceDiscovery::automatic, DeviceDiscovery::acpi, DeviceDiscovery::fdt,
                                         DeviceDiscovery::command_line})
                   .description(""))
-      ->type_name("HOW")->group(group);
-  command.add_flag("--kaslr", machine.in_guest_unpack,
-                   "let the kernel unpack itself, at a random address (slower)")
+      ->type_name("HOW")
+      ->group(group);
+  command.add_flag("--kaslr", machine.in_guest_unpack, "let the kernel unpack itself, at a random address (slower)")
       ->group(group);
 }
 
 void CommandLine::add_root_options(CLI::App& command, MachineOptions& options) {
   constexpr const char* group = "Root and disks";
-  command.add_option("--rootfs,-r", checked([this, &options](const std::string& text) {
-                       std::tie(options.machine.root.disk, root_access_) = parse_disk(text);
-                       options.machine.root.kind = Root::Kind::disk;
-                     }),
-                     "a raw image with the root file system")
-      ->type_name("FILE[:ro|:rw]")->group(group);
-  command.add_flag("--ephemeral", ephemeral_, "keep changes to the root in the guest's RAM, gone with it")->group(group);
-  command.add_option("--disk", checked([&options](const std::string& text) {
-                       options.machine.disks.push_back(parse_disk(text).first);
-                     }),
-                     "one more raw image; may be given again")
-      ->type_name("FILE[:ro]")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->group(group);
+  add_parsed(command, "--rootfs,-r", "a raw image with the root file system",
+             [this, &options](const std::string& text) {
+               std::tie(options.machine.root.disk, root_access_) = parse_disk(text);
+               options.machine.root.kind = Root::Kind::disk;
+             })
+      ->type_name("FILE[:ro|:rw]")
+      ->group(group);
+  command.add_flag("--ephemeral", ephemeral_, "keep changes to the root in the guest's RAM, gone with it")
+      ->group(group);
+  add_parsed(command, "--disk", "one more raw image; may be given again",
+             [&options](const std::string& text) { options.machine.disks.push_back(parse_disk(text).first); })
+      ->type_name("FILE[:ro]")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->group(group);
 }
 
 void CommandLine::add_machine_options(CLI::App& command, MachineOptions& options) {
@@ -177,26 +200,29 @@ void CommandLine::add_machine_options(CLI::App& command, MachineOptions& options
   MachineConfig& machine = options.machine;
   constexpr const char* group = "Machine";
   command.add_option("--cpus,-c", machine.cpus, "virtual CPUs (default 1)")
-      ->check(CLI::Range(1U, MachineConfig::max_cpus).description(""))->type_name("N")->group(group);
-  command.add_option("--memory,-m", checked([&machine](const std::string& text) { machine.memory = parse_memory(text); }),
-                     "RAM, taken from the host as the guest uses it (default 1G)")
-      ->type_name("SIZE")->group(group);
+      ->check(CLI::Range(1U, MachineConfig::max_cpus).description(""))
+      ->type_name("N")
+      ->group(group);
+  add_parsed(command, "--memory,-m", "RAM, taken from the host as the guest uses it (default 1G)",
+             [&machine](const std::string& text) { machine.memory = parse_memory(text); })
+      ->type_name("SIZE")
+      ->group(group);
   command.add_option("--cid", machine.cid, "the guest's vsock address (default 3)")
-      ->check(CLI::Range(MachineConfig::min_cid, std::uint64_t{0xFFFF'FFFE}).description(""))->type_name("N")->group(group);
+      ->check(CLI::Range(MachineConfig::min_cid, std::uint64_t{0xFFFF'FFFE}).description(""))
+      ->type_name("N")
+      ->group(group);
   command.add_option("--hostname", machine.hostname, "(default minivm)")->type_name("NAME")->group(group);
   command.add_option("--init", machine.init, "becomes PID 1, for instance /sbin/init")->type_name("PATH")->group(group);
-  command.add_option("--console", checked([&options](const std::string& text) { options.console = parse_console(text); }),
-                     "where the serial console goes: none, stdio, stderr, file:PATH")
-      ->type_name("WHERE")->group(group);
-  command.add_option("--boot-timeout", checked([&machine](const std::string& text) {
-                       machine.boot_deadline = parse_duration(text);
-                     }),
-                     "how long the guest may take to get ready (default 60s, 0: for ever)")
-      ->type_name("TIME")->group(group);
-  command.add_option("--timeout", checked([&options](const std::string& text) {
-                       options.timeout = parse_duration(text);
-                     }),
-                     "end everything after this long, with exit code 124")
+  add_parsed(command, "--console", "where the serial console goes: none, stdio, stderr, file:PATH",
+             [&options](const std::string& text) { options.console = parse_console(text); })
+      ->type_name("WHERE")
+      ->group(group);
+  add_parsed(command, "--boot-timeout", "how long the guest may take to get ready (default 60s, 0: for ever)",
+             [&machine](const std::string& text) { machine.boot_deadline = parse_duration(text); })
+      ->type_name("TIME")
+      ->group(group);
+  add_parsed(command, "--timeout", "end everything after this long, with exit code 124",
+             [&options](const std::string& text) { options.timeout = parse_duration(text); })
       ->type_name("TIME");
   command.add_option("--json", options.json_file, "write a record of how it ended")->type_name("FILE");
   command.add_flag("--verbose,-v", verbosity_, "tell what is done; twice: the guest too");
@@ -207,7 +233,8 @@ void CommandLine::add_boot() {
   boot_options_.console.kind = ConsoleChoice::Kind::stdio;
   add_machine_options(*boot_, boot_options_);
   boot_->footer(
-      "A root image is written to unless it ends in :ro or --ephemeral is given; its own init runs (--init to choose).\n"
+      "A root image is written to unless it ends in :ro or --ephemeral is given; its own init runs (--init to "
+      "choose).\n"
       "On a terminal all keys go to the guest; Ctrl-A x ends the machine, Ctrl-A Ctrl-A sends Ctrl-A.\n"
       "Exit code: 0 the guest powered off or rebooted, 125 it failed, 124 --timeout, 128+N signal N.\n");
 }
@@ -216,14 +243,19 @@ void CommandLine::add_run() {
   run_ = app_.add_subcommand("run", "Run one command in a machine of its own, gone afterwards");
   add_machine_options(*run_, run_options_);
   Command& command = run_options_.command;
-  run_->add_option("--env,-e", checked([&command](const std::string& text) { add_environment(text, command.env); }),
-                   "set a variable; K alone passes minivm's own value; may be given again")
-      ->type_name("K[=V]")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->group("Command");
+  add_parsed(*run_, "--env,-e", "set a variable; K alone passes minivm's own value; may be given again",
+             [&command](const std::string& text) { add_environment(text, command.env); })
+      ->type_name("K[=V]")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->group("Command");
   run_->add_option("--cwd,--workdir,-w", command.directory, "working directory in the guest")
-      ->type_name("DIR")->group("Command");
+      ->type_name("DIR")
+      ->group("Command");
   run_->add_option("--user,-u", command.user, "run as this user")->type_name("USER[:GROUP]")->group("Command");
   run_->add_option("--upload", command.upload, "send this ELF64 program of the host along, and run it as the command")
-      ->type_name("FILE")->group("Command");
+      ->type_name("FILE")
+      ->group("Command");
   run_->add_flag("--tty,-t", force_tty_, "give the command a terminal (default: when stdin and stdout are one)")
       ->group("Command");
   run_->add_flag("--no-tty,-T", no_tty_, "never do that")->group("Command");
@@ -269,8 +301,8 @@ void CommandLine::settle_root(MachineOptions& options, bool throw_away_by_defaul
   if (ephemeral_ && root_access_ == Access::read_write) {
     throw std::invalid_argument("--ephemeral and a --rootfs that ends in :rw exclude each other");
   }
-  root.throw_away = root.kind == Root::Kind::disk &&
-                    (ephemeral_ || (throw_away_by_default && root_access_ == Access::unsaid));
+  root.throw_away =
+      root.kind == Root::Kind::disk && (ephemeral_ || (throw_away_by_default && root_access_ == Access::unsaid));
   options.machine.verbose_guest = verbosity_ >= 2;
 }
 

@@ -22,7 +22,7 @@ printf '\0\0' | dd of=legacy bs=1 seek=$((0x236)) conv=notrunc status=none
 refused 125 'kernel legacy: .*64-bit' "$minivm" run --kernel legacy -- true
 
 story 'a wrong architecture'
-cp "$(command -v true)" other
+cp /bin/true other
 printf '\xb7\0' | dd of=other bs=1 seek=18 conv=notrunc status=none
 refused 125 'kernel other: .*(arm64|AArch64|aarch64)' "$minivm" run --kernel other -- true
 
@@ -44,18 +44,18 @@ refused 125 'cid' "$minivm" run --cid 2 -- true
 story 'options'
 refused 125 'nonsense' "$minivm" run --nonsense -- true
 refused 125 'no command' "$minivm" run
-refused 125 'subcommand' "$minivm"
+refused 125 'subcommand' "$program"
 refused 125 'console' "$minivm" run --console window -- true
 
 story 'modules'
 mkdir modules
 refused 125 'modules modules: no modules.dep' "$minivm" run --modules modules -- true
-: >modules/modules.dep
+echo 'kernel/other.ko:' >modules/modules.dep
 refused 125 'modules modules: no module virtio_mmio' "$minivm" run --modules modules -- true
 
 story 'no KVM, or no permission'
 if ((EUID == 0)) && command -v unshare >/dev/null; then
-  refused 125 '/dev/kvm: No such file' unshare --mount bash -c "rm -f /dev/kvm; mount -t tmpfs none /dev; '$minivm' run -- true"
+  refused 125 '/dev/kvm: No such file' unshare --mount bash -c "mount -t tmpfs none /dev; '$minivm' run -- true"
 fi
 
 story 'a guest that never becomes ready'

@@ -2,7 +2,7 @@
 # Whatever ends minivm, nothing is left behind and the next run works.
 . "$(dirname "${BASH_SOURCE[0]}")/story.sh"
 
-left_over() { find /tmp /dev/shm "${XDG_CACHE_HOME:-$HOME/.cache}/minivm/unpacked" -newer started ! -path "$scratch*" -type f; }
+left_over() { find /dev/shm "${XDG_CACHE_HOME:-$HOME/.cache}/minivm" "${XDG_RUNTIME_DIR:-/run}" -newer started -type f; }
 
 story 'killed'
 touch started

@@ -103,7 +103,8 @@ try "$minivm" run --kaslr -- uname -r
 expect_code 0
 
 story 'an ELF kernel'
-cp "$(find "${XDG_CACHE_HOME:-$HOME/.cache}/minivm/unpacked" -type f -size +10M | head -n 1)" vmlinux
+grep -lF "$(<"$assets/kernel/release") " "${XDG_CACHE_HOME:-$HOME/.cache}"/minivm/unpacked/*.vmlinux | head -n 1 |
+  xargs -I{} cp {} vmlinux
 try "$minivm" run --kernel vmlinux --modules "$assets/kernel/modules" -- uname -r
 expect_code 0
 
