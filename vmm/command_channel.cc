@@ -168,9 +168,14 @@ void CommandChannel::on_exec_frame(const protocol::FrameHeader& header, protocol
 }
 
 void CommandChannel::on_lost(const std::string& reason) {
-  ready_ = false;
+  const bool was_ready = std::exchange(ready_, false);
   for (auto& [id, session] : sessions_) session.lost(reason);
-  events_.failed(reason);
+  // Once it was ready, the channel goes when the guest goes: the guest's own end says more.
+  if (was_ready) {
+    log::info("{}", reason);
+  } else {
+    events_.failed(reason);
+  }
 }
 
 }  // namespace minivm

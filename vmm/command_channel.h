@@ -23,7 +23,7 @@ class CommandChannel {
   struct Events {
     std::function<void()> hello;                              // PID 1 runs
     std::function<void(const protocol::Ready& ready)> ready;  // execs are served
-    std::function<void(std::string reason)> failed;           // the guest cannot become ready, or the channel broke
+    std::function<void(std::string reason)> failed;           // the guest cannot become ready
   };
   using ExecId = std::uint32_t;
 

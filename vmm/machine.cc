@@ -162,15 +162,7 @@ CommandChannel::Events Machine::channel_events(Events events) {
             loop_.cancel(deadline_timer_);
             on_ready(ready);
           },
-      .failed =
-          [this](std::string reason) {
-            // Once it was ready, the channel goes when the guest goes: the guest's own end says more.
-            if (channel_->ready()) {
-              log::info("{}", reason);
-            } else {
-              end({MachineEnd::Reason::guest_failed, std::move(reason)});
-            }
-          },
+      .failed = [this](std::string reason) { end({MachineEnd::Reason::guest_failed, std::move(reason)}); },
   };
 }
 

@@ -4,10 +4,7 @@
 
 debian=$assets/debian-12.ext4
 
-# A small root that can be written to: the default root as an ext4 image.
-mkdir tree
-(cd tree && cpio -id --quiet <"$assets/default-root.cpio")
-mke2fs -q -t ext4 -d tree/minivm/root small.ext4 64M
+small_root small.ext4
 small=$scratch/small.ext4
 
 story 'a distribution'

@@ -21,6 +21,14 @@ chmod +x "$minivm"
 failures=0
 what='' code=0
 
+# small_root FILE: the default root as an ext4 image of 64 MiB.
+small_root() {
+  mkdir tree
+  (cd tree && cpio -id --quiet <"$assets/default-root.cpio")
+  mke2fs -q -t ext4 -d tree/minivm/root "$1" 64M
+  rm -rf tree
+}
+
 # story TEXT: names what the expectations up to the next one are about.
 story() { what=$*; }
 
