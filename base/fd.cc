@@ -10,9 +10,7 @@
 
 namespace minivm {
 
-void throw_errno(std::string_view what) {
-  throw std::system_error(errno, std::generic_category(), std::string(what));
-}
+void throw_errno(std::string_view what) { throw std::system_error(errno, std::generic_category(), std::string(what)); }
 
 void UniqueFd::reset(int fd) noexcept {
   if (fd_ >= 0) ::close(fd_);

@@ -12,7 +12,8 @@ namespace minivm {
 
 GuestMemory::GuestMemory(std::uint64_t size) : size_(size), base_(nullptr) {
   if (size == 0 || size % page_size != 0) {
-    throw std::invalid_argument(fmt::format("guest memory: {} bytes is not a positive multiple of {}", size, page_size));
+    throw std::invalid_argument(
+        fmt::format("guest memory: {} bytes is not a positive multiple of {}", size, page_size));
   }
   void* base = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED) throw_errno(fmt::format("guest memory: mmap of {} MiB", size >> 20));

@@ -55,8 +55,8 @@ class GuestMemory {
 
   /// Copies a value out of the guest: judge the copy, since the guest can change the original at any time.
   template <typename T>
-    requires std::is_trivially_copyable_v<T>
-  std::optional<T> read(Gpa gpa) const noexcept {
+  requires std::is_trivially_copyable_v<T> std::optional<T> read(Gpa gpa)
+  const noexcept {
     const auto from = slice(gpa, sizeof(T));
     if (!from) return std::nullopt;
     T value;
@@ -66,7 +66,7 @@ class GuestMemory {
 
   /// Copies `value` into the guest; false when it does not fit into RAM there.
   template <typename T>
-    requires std::is_trivially_copyable_v<T>
+  requires std::is_trivially_copyable_v<T>
   bool write(Gpa gpa, const T& value) const noexcept {
     const auto to = slice(gpa, sizeof(T));
     if (!to) return false;

@@ -87,7 +87,8 @@ ssize_t HostFile::write(std::span<const iovec> from) const noexcept {
     // pipe(7): a pipe that polls writable takes PIPE_BUF bytes at once.
     const auto part = std::ranges::find_if(from, [](const iovec& each) { return each.iov_len != 0; });
     if (part == from.end()) return 0;
-    return restarted([&] { return ::write(fd_.get(), part->iov_base, std::min<std::size_t>(part->iov_len, PIPE_BUF)); });
+    return restarted(
+        [&] { return ::write(fd_.get(), part->iov_base, std::min<std::size_t>(part->iov_len, PIPE_BUF)); });
   }
   return restarted([&] { return ::writev(fd_.get(), from.data(), count); });
 }

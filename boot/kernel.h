@@ -16,9 +16,9 @@ namespace minivm::boot {
 class Kernel {
  public:
   struct Options {
-    std::string cache_directory;        // unpacked payloads, named by content; may be missing, full or read-only
-    bool unpack_in_guest = false;       // keep the bzImage's own decompressor, which also does KASLR
-    std::string config_file;            // empty: looked for inside the kernel, then as config-RELEASE beside it
+    std::string cache_directory;   // unpacked payloads, named by content; may be missing, full or read-only
+    bool unpack_in_guest = false;  // keep the bzImage's own decompressor, which also does KASLR
+    std::string config_file;       // empty: looked for inside the kernel, then as config-RELEASE beside it
   };
 
   /// Throws std::runtime_error "kernel PATH: reason" when the file cannot be booted.

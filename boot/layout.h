@@ -9,12 +9,12 @@ namespace minivm::layout {
 
 // Low memory, below 640 KiB. The kernel copies what it needs from here early on.
 inline constexpr Gpa gdt{0x500};
-inline constexpr Gpa pvh_start_info{0x6000};     // hvm_start_info, its module list and memory map: up to 0x7000
-inline constexpr Gpa boot_params{0x7000};        // the zero page, 4 KiB
-inline constexpr Gpa boot_stack{0x8FF0};         // grows down
-inline constexpr Gpa page_tables{0x9000};        // PML4, PDPT, 4 page directories: the first 4 GiB, 2 MiB pages
-inline constexpr Gpa setup_data{0x1'0000};       // setup_data list (random seed, device tree): up to 64 KiB
-inline constexpr Gpa command_line{0x2'0000};     // up to 64 KiB
+inline constexpr Gpa pvh_start_info{0x6000};  // hvm_start_info, its module list and memory map: up to 0x7000
+inline constexpr Gpa boot_params{0x7000};     // the zero page, 4 KiB
+inline constexpr Gpa boot_stack{0x8FF0};      // grows down
+inline constexpr Gpa page_tables{0x9000};     // PML4, PDPT, 4 page directories: the first 4 GiB, 2 MiB pages
+inline constexpr Gpa setup_data{0x1'0000};    // setup_data list (random seed, device tree): up to 64 KiB
+inline constexpr Gpa command_line{0x2'0000};  // up to 64 KiB
 inline constexpr std::uint64_t low_memory_end = 0x9'FC00;  // where the EBDA of a PC begins
 // ACPI tables, in the range that BIOSes keep them in, reserved in the e820 map.
 inline constexpr Gpa acpi{0xE'0000};

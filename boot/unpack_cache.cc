@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -137,14 +139,37 @@ UnpackCache::Entry UnpackCache::store(const std::string& name, std::span<const s
   if (fd_) {
     // The file has no name until it is whole, so nobody finds half of it and nothing is left behind by a kill.
     UniqueFd file(::openat(fd_.get(), ".", O_TMPFILE | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR));
-    if (file && write_entry(file.get(), image, facts) && keep(file, name)) {
+    const bool named = !file && errno == EOPNOTSUPP;
+    if (named) file = open_partial(name);
+    if (file && write_entry(file.get(), image, facts) && (named ? rename_partial(name) : keep(file, name))) {
       return {std::move(file), image.size(), std::move(facts)};
     }
     log::info("kernel cache {}: {} is not kept: {}", directory_, name, reason());
+    if (named && file) ::unlinkat(fd_.get(), (name + ".partial").c_str(), 0);
   }
   UniqueFd memory(::memfd_create("minivm-kernel", MFD_CLOEXEC));
   if (!memory || !write_entry(memory.get(), image, facts)) throw_errno("memory for the unpacked kernel");
   return {std::move(memory), image.size(), std::move(facts)};
+}
+
+/// For file systems without O_TMPFILE (NFS, overlayfs before Linux 6.3). A kill leaves this one file, which whoever
+/// makes the same entry next takes over.
+UniqueFd UnpackCache::open_partial(const std::string& name) const {
+  const std::string partial = name + ".partial";
+  UniqueFd file(::openat(fd_.get(), partial.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR));
+  if (!file || ::flock(file.get(), LOCK_EX | LOCK_NB) != 0) return {};
+  // Between the two calls another process may have finished it and given it its name.
+  struct stat opened {};
+  struct stat current {};
+  if (::fstat(file.get(), &opened) != 0 || ::fstatat(fd_.get(), partial.c_str(), &current, 0) != 0 ||
+      opened.st_ino != current.st_ino || ::ftruncate(file.get(), 0) != 0) {
+    return {};
+  }
+  return file;
+}
+
+bool UnpackCache::rename_partial(const std::string& name) const {
+  return ::renameat(fd_.get(), (name + ".partial").c_str(), fd_.get(), name.c_str()) == 0;
 }
 
 bool UnpackCache::keep(const UniqueFd& file, const std::string& name) const {

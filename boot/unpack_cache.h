@@ -47,6 +47,8 @@ class UnpackCache {
 
  private:
   bool keep(const UniqueFd& file, const std::string& name) const;
+  UniqueFd open_partial(const std::string& name) const;
+  bool rename_partial(const std::string& name) const;
 
   std::string directory_;
   UniqueFd fd_;  // empty when the directory cannot be used

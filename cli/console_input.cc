@@ -51,7 +51,10 @@ void ConsoleInput::push() {
   waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(size));
   // Not read while something waits: the sender feels the guest's pace.
   loop_.rearm(source_.fd(), waiting_.empty() ? static_cast<std::uint32_t>(EPOLLIN) : 0);
-  if (waiting_.empty() && !is_terminal_) loop_.post([this] { if (source_ && waiting_.empty()) read_some(); });
+  if (waiting_.empty() && !is_terminal_)
+    loop_.post([this] {
+      if (source_ && waiting_.empty()) read_some();
+    });
 }
 
 void ConsoleInput::end() {

@@ -27,10 +27,8 @@ void print_json(const std::vector<Finding>& findings, bool ok) {
   nlohmann::ordered_json report;
   report["ok"] = ok;
   for (const Finding& finding : findings) {
-    report["checks"].push_back({{"name", finding.name},
-                                {"state", name_of(finding.state)},
-                                {"detail", finding.detail},
-                                {"fix", finding.fix}});
+    report["checks"].push_back(
+        {{"name", finding.name}, {"state", name_of(finding.state)}, {"detail", finding.detail}, {"fix", finding.fix}});
   }
   fmt::print("{}\n", report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
 }
@@ -47,8 +45,8 @@ void print_text(const std::vector<Finding>& findings, bool ok) {
 
 int doctor_command(const DoctorOptions& options) {
   const std::vector<Finding> findings = examine_host({.kernel = options.kernel, .only_kvm = options.quick});
-  const bool ok = std::ranges::none_of(
-      findings, [](const Finding& finding) { return finding.state == Finding::State::failure; });
+  const bool ok =
+      std::ranges::none_of(findings, [](const Finding& finding) { return finding.state == Finding::State::failure; });
   if (options.json) {
     print_json(findings, ok);
   } else {

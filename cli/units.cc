@@ -25,9 +25,16 @@ double parse(std::string_view text, const std::array<std::pair<std::string_view,
 }
 
 constexpr double mebi = 1 << 20;
-constexpr std::array<std::pair<std::string_view, double>, 10> sizes{
-    {{"", mebi}, {"M", mebi}, {"m", mebi}, {"MiB", mebi}, {"G", mebi * 1024}, {"g", mebi * 1024},
-     {"GiB", mebi * 1024}, {"T", mebi * 1024 * 1024}, {"t", mebi * 1024 * 1024}, {"TiB", mebi * 1024 * 1024}}};
+constexpr std::array<std::pair<std::string_view, double>, 10> sizes{{{"", mebi},
+                                                                     {"M", mebi},
+                                                                     {"m", mebi},
+                                                                     {"MiB", mebi},
+                                                                     {"G", mebi * 1024},
+                                                                     {"g", mebi * 1024},
+                                                                     {"GiB", mebi * 1024},
+                                                                     {"T", mebi * 1024 * 1024},
+                                                                     {"t", mebi * 1024 * 1024},
+                                                                     {"TiB", mebi * 1024 * 1024}}};
 constexpr std::array<std::pair<std::string_view, double>, 5> durations{
     {{"", 1000}, {"s", 1000}, {"ms", 1}, {"m", 60'000}, {"h", 3'600'000}}};
 constexpr double max_milliseconds = 1e12;

@@ -34,7 +34,7 @@ struct GuestConfig {
   std::string_view root_disk;    // GET_ID string of the virtio-blk device, at most 20 bytes
   std::string_view filesystems;  // types to try on it, separated by commas; empty: all that the kernel offers
   std::string_view hostname;
-  std::string_view init;  // absolute path in the root that becomes PID 1; empty: ours stays PID 1
+  std::string_view init;             // absolute path in the root that becomes PID 1; empty: ours stays PID 1
   std::uint32_t power_off_port = 0;  // I/O port and value that end the machine, for kernels without ACPI
   std::uint32_t power_off_value = 0;
 

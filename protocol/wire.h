@@ -16,7 +16,7 @@ class Writer {
   explicit Writer(std::span<std::byte> buffer) noexcept : buffer_(buffer) {}
 
   template <typename T>
-    requires std::is_unsigned_v<T>
+  requires std::is_unsigned_v<T>
   void put(T value) noexcept {
     std::byte bytes[sizeof(T)];
     for (std::size_t i = 0; i < sizeof(T); ++i) bytes[i] = static_cast<std::byte>(value >> (8 * i));
@@ -54,8 +54,8 @@ class Reader {
   explicit Reader(std::span<const std::byte> bytes) noexcept : bytes_(bytes) {}
 
   template <typename T>
-    requires std::is_unsigned_v<T>
-  T get() noexcept {
+  requires std::is_unsigned_v<T> T get()
+  noexcept {
     T value = 0;
     const auto bytes = take(sizeof(T));
     for (std::size_t i = 0; i < bytes.size(); ++i) {

@@ -16,11 +16,11 @@ class CommandRun {
  public:
   struct Options {
     Streams streams;
-    std::chrono::milliseconds timeout{0};    // 0: none
-    HostFile console;                        // the guest's serial output; empty: only remembered
-    std::uint16_t rows = 0;                  // of the terminal, with Command::tty
+    std::chrono::milliseconds timeout{0};  // 0: none
+    HostFile console;                      // the guest's serial output; empty: only remembered
+    std::uint16_t rows = 0;                // of the terminal, with Command::tty
     std::uint16_t columns = 0;
-    std::function<void()> on_start;          // right before the command is asked for
+    std::function<void()> on_start;  // right before the command is asked for
   };
 
   /// Throws when the machine cannot be built, or when the file to upload is no ELF64 program for x86-64.

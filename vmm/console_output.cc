@@ -7,9 +7,7 @@
 
 namespace minivm {
 
-ConsoleOutput::ConsoleOutput(EventLoop& loop, HostFile sink) : loop_(loop), sink_(std::move(sink)) {
-  closed_ = !sink_;
-}
+ConsoleOutput::ConsoleOutput(EventLoop& loop, HostFile sink) : loop_(loop), sink_(std::move(sink)) { closed_ = !sink_; }
 
 bool ConsoleOutput::write(std::span<const std::byte> bytes) {
   {

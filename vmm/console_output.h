@@ -41,8 +41,8 @@ class ConsoleOutput {
   EventLoop& loop_;
   HostFile sink_;
   std::function<void()> on_room_;
-  bool watched_ = false;              // for room in the sink; loop's thread
-  mutable std::mutex mutex_;          // guards what follows
+  bool watched_ = false;      // for room in the sink; loop's thread
+  mutable std::mutex mutex_;  // guards what follows
   ConsoleLog log_;
   std::vector<std::byte> pending_;
   bool flush_posted_ = false;

@@ -41,7 +41,7 @@ class ControlConnection final : public virtio::VsockEndpoint {
   virtio::VsockStream* stream_ = nullptr;
   std::vector<std::byte> incoming_;  // less than one frame
   std::vector<std::byte> outgoing_;
-  std::size_t sent_ = 0;             // of outgoing_
+  std::size_t sent_ = 0;  // of outgoing_
   bool broken_ = false;
 };
 

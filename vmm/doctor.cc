@@ -73,12 +73,14 @@ void examine_capabilities(const Kvm& kvm, std::vector<Finding>& findings) {
     if (kvm.check_extension(need.capability) == 0) missing.push_back(need.name);
   }
   if (missing.empty()) {
-    findings.push_back({State::ok, "features",
-                        fmt::format("all that is needed; up to {} virtual CPUs", kvm.check_extension(KVM_CAP_MAX_VCPUS)),
-                        {}});
+    findings.push_back(
+        {State::ok,
+         "features",
+         fmt::format("all that is needed; up to {} virtual CPUs", kvm.check_extension(KVM_CAP_MAX_VCPUS)),
+         {}});
   } else {
-    findings.push_back({State::failure, "features", fmt::format("KVM lacks {}", fmt::join(missing, ", ")),
-                        "use a newer host kernel"});
+    findings.push_back(
+        {State::failure, "features", fmt::format("KVM lacks {}", fmt::join(missing, ", ")), "use a newer host kernel"});
   }
 }
 
@@ -86,9 +88,8 @@ void examine_speed(const Kvm& kvm, std::vector<Finding>& findings) {
   const std::string fix = "no stock kernel boots with this KVM (kvm_pvm or the like): use a host with VT-x or AMD-V";
   try {
     const GuestSpeed speed = probe_guest_speed(kvm);
-    const std::string detail =
-        fmt::format("guest kernel mode runs {:.1f} million instructions a second",
-                    static_cast<double>(speed.instructions_per_second) / 1e6);
+    const std::string detail = fmt::format("guest kernel mode runs {:.1f} million instructions a second",
+                                           static_cast<double>(speed.instructions_per_second) / 1e6);
     findings.push_back(speed.is_usable() ? Finding{State::ok, "speed", detail, {}}
                                          : Finding{State::failure, "speed", detail + ", by emulation", fix});
   } catch (const std::exception& error) {
@@ -105,11 +106,12 @@ void examine_kernel(const std::string& named, std::vector<Finding>& findings) {
     const std::string modules = find_modules(config, choice.path, kernel.release());
     const auto needed = find_guest_modules(kernel, modules, kernel_needs(config, {}));
     boot::choose_discovery(kernel, boot::Discovery::automatic);
-    findings.push_back({State::ok, "kernel",
+    findings.push_back({State::ok,
+                        "kernel",
                         fmt::format("{} ({}): {} {}", choice.path, choice.why, kernel.release(), kernel.description()),
                         {}});
-    findings.push_back({State::ok, "modules",
-                        needed.empty() ? "none needed" : fmt::format("{} from {}", needed.size(), modules), {}});
+    findings.push_back(
+        {State::ok, "modules", needed.empty() ? "none needed" : fmt::format("{} from {}", needed.size(), modules), {}});
   } catch (const std::exception& error) {
     findings.push_back({State::failure, "kernel", error.what(), "tools/assets kernel, or --kernel FILE"});
   }

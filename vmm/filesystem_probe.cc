@@ -22,9 +22,9 @@ struct Signature {
 
 // From each file system's own header in the kernel: include/uapi/linux/magic.h, fs/*/.
 constexpr std::array signatures{
-    Signature{"ext4", 0x438, "\x53\xEF"sv},        Signature{"squashfs", 0, "hsqs"sv},
+    Signature{"ext4", 0x438, "\x53\xEF"sv},          Signature{"squashfs", 0, "hsqs"sv},
     Signature{"erofs", 0x400, "\xE2\xE1\xF5\xE0"sv}, Signature{"xfs", 0, "XFSB"sv},
-    Signature{"btrfs", 0x10040, "_BHRfS_M"sv},     Signature{"f2fs", 0x400, "\x10\x20\xF5\xF2"sv},
+    Signature{"btrfs", 0x10040, "_BHRfS_M"sv},       Signature{"f2fs", 0x400, "\x10\x20\xF5\xF2"sv},
 };
 
 }  // namespace

@@ -78,7 +78,8 @@ std::vector<std::string> find_guest_modules(const boot::Kernel& kernel, const st
   std::vector<std::string> files = boot::ModuleTree(module_directory).resolve(names, missing);
   for (const KernelNeed& need : modular) {
     if (need.required && std::ranges::find(missing, need.module) != missing.end()) {
-      throw std::runtime_error(fmt::format("modules {}: no module {} ({})", module_directory, need.module, need.option));
+      throw std::runtime_error(
+          fmt::format("modules {}: no module {} ({})", module_directory, need.module, need.option));
     }
   }
   return files;

@@ -37,10 +37,7 @@ boot::Discovery to_boot(DeviceDiscovery discovery) {
 }  // namespace
 
 Machine::Machine(const MachineConfig& config, HostFile console, Events events)
-    : memory_(config.memory),
-      vm_(kvm_),
-      console_(loop_, std::move(console)),
-      boot_deadline_(config.boot_deadline) {
+    : memory_(config.memory), vm_(kvm_), console_(loop_, std::move(console)), boot_deadline_(config.boot_deadline) {
   platform_.cpus = config.cpus;
   add_legacy_devices();
   auto vsock = std::make_unique<virtio::Vsock>(config.cid, loop_);
@@ -65,8 +62,11 @@ Machine::~Machine() {
 void Machine::add_legacy_devices() {
   serial_ = std::make_unique<Serial>([this](std::span<const std::byte> bytes) { return console_.write(bytes); });
   console_.on_room([this] { serial_->resume_output(); });
-  power_ = std::make_unique<PowerPorts>([this] { end({MachineEnd::Reason::power_off, {}}); },
-                                        [this] { on_guest_reset(); });
+  power_ = std::make_unique<PowerPorts>(
+      [this] {
+        end({MachineEnd::Reason::power_off, {}});
+      },
+      [this] { on_guest_reset(); });
   port_io_.map(layout::com1, layout::com1_size, *serial_);
   port_io_.map(layout::sleep_control, layout::power_ports_size, *power_);
 }
@@ -110,8 +110,8 @@ void Machine::load_guest(const MachineConfig& config) {
   log::info("kernel {} ({}): {} {}", choice.path, choice.why, kernel.release(), kernel.description());
   const std::string filesystem =
       config.root.kind == Root::Kind::disk ? probe_filesystem(config.root.disk.path) : std::string();
-  const std::vector<std::string> modules = find_guest_modules(
-      kernel, find_modules(config, choice.path, kernel.release()), kernel_needs(config, filesystem));
+  const std::vector<std::string> modules =
+      find_guest_modules(kernel, find_modules(config, choice.path, kernel.release()), kernel_needs(config, filesystem));
   const boot::Initramfs initramfs = make_initramfs(config, modules, filesystem);
   const boot::Discovery discovery = boot::choose_discovery(kernel, to_boot(config.discovery));
   start_ = boot::load(memory_, {.kernel = kernel,
@@ -130,8 +130,7 @@ void Machine::connect_to_kvm() {
 void Machine::create_vcpus(const MachineConfig& config) {
   const std::size_t run_size = kvm_.run_mapping_size();
   for (std::uint32_t id = 0; id < config.cpus; ++id) {
-    vcpus_.push_back(
-        std::make_unique<Vcpu>(vm_.create_vcpu(id), id, run_size, memory_, VcpuBuses{&port_io_, &mmio_}));
+    vcpus_.push_back(std::make_unique<Vcpu>(vm_.create_vcpu(id), id, run_size, memory_, VcpuBuses{&port_io_, &mmio_}));
   }
   const bool tsc_deadline = kvm_.check_extension(KVM_CAP_TSC_DEADLINE_TIMER) != 0;
   auto cpuid = make_cpuid(kvm_.supported_cpuid(), config.cpus, vcpus_.front()->tsc_khz(), tsc_deadline);
@@ -162,7 +161,10 @@ CommandChannel::Events Machine::channel_events(Events events) {
             loop_.cancel(deadline_timer_);
             on_ready(ready);
           },
-      .failed = [this](std::string reason) { end({MachineEnd::Reason::guest_failed, std::move(reason)}); },
+      .failed =
+          [this](std::string reason) {
+            end({MachineEnd::Reason::guest_failed, std::move(reason)});
+          },
   };
 }
 

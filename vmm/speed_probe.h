@@ -17,7 +17,8 @@ struct GuestSpeed {
   bool is_usable() const noexcept { return instructions_per_second >= usable; }
 };
 
-/// Lets a guest count further and further, until one round takes a fiftieth of a second. Throws when KVM cannot run it at all.
+/// Lets a guest count further and further, until one round takes a fiftieth of a second. Throws when KVM cannot run it
+/// at all.
 GuestSpeed probe_guest_speed(const Kvm& kvm);
 
 }  // namespace minivm

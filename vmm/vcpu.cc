@@ -56,7 +56,8 @@ Vcpu::~Vcpu() {
 
 void Vcpu::set_cpuid(std::span<const kvm_cpuid_entry2> entries) {
   const auto block = kvm_lists::make(entries);
-  if (::ioctl(fd_.get(), kvm_lists::set_cpuid2, block.data()) < 0) throw_errno(fmt::format("vcpu {}: KVM_SET_CPUID2", id_));
+  if (::ioctl(fd_.get(), kvm_lists::set_cpuid2, block.data()) < 0)
+    throw_errno(fmt::format("vcpu {}: KVM_SET_CPUID2", id_));
 }
 
 void Vcpu::set_boot_msrs() {
@@ -173,7 +174,8 @@ std::string Vcpu::describe_internal_error() const {
   kvm_translation translation{};
   translation.linear_address = regs.rip;
   const bool translated = ::ioctl(fd_.get(), KVM_TRANSLATE, &translation) == 0 && translation.valid != 0;
-  const auto bytes = memory_.read<std::array<std::uint8_t, 15>>(Gpa{translated ? translation.physical_address : regs.rip});
+  const auto bytes =
+      memory_.read<std::array<std::uint8_t, 15>>(Gpa{translated ? translation.physical_address : regs.rip});
   return bytes ? fmt::format("{}, bytes {:02x}", text, fmt::join(*bytes, " ")) : text;
 }
 

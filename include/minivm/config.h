@@ -37,20 +37,20 @@ struct MachineConfig {
   static constexpr std::uint64_t default_memory = std::uint64_t{1} << 30;
   static constexpr std::uint64_t min_cid = 3;
 
-  std::string kernel;             // bzImage or ELF vmlinux; see find_kernel for the default
-  std::string modules;            // /lib/modules/RELEASE of that kernel
-  std::string initrd;             // unpacked over minivm's own initramfs
-  std::string append;             // added to the kernel command line
+  std::string kernel;   // bzImage or ELF vmlinux; see find_kernel for the default
+  std::string modules;  // /lib/modules/RELEASE of that kernel
+  std::string initrd;   // unpacked over minivm's own initramfs
+  std::string append;   // added to the kernel command line
   Root root;
-  std::vector<Disk> disks;        // /dev/vdb and on, or /dev/vda and on without a root disk
-  std::string init;               // becomes PID 1 in the guest; empty: minivm's own
+  std::vector<Disk> disks;  // /dev/vdb and on, or /dev/vda and on without a root disk
+  std::string init;         // becomes PID 1 in the guest; empty: minivm's own
   std::string hostname = "minivm";
   std::uint32_t cpus = 1;
   std::uint64_t memory = default_memory;  // bytes, a multiple of 2 MiB
   std::uint64_t cid = min_cid;            // the guest's vsock address
   DeviceDiscovery discovery = DeviceDiscovery::automatic;
-  bool in_guest_unpack = false;   // leave decompression, and with it KASLR, to the kernel
-  bool verbose_guest = false;     // kernel and PID 1 tell the console what they do
+  bool in_guest_unpack = false;                     // leave decompression, and with it KASLR, to the kernel
+  bool verbose_guest = false;                       // kernel and PID 1 tell the console what they do
   std::chrono::milliseconds boot_deadline{60'000};  // from the first instruction to READY
 };
 
@@ -59,15 +59,15 @@ struct Command {
   std::vector<std::string> argv;
   std::vector<std::string> env;  // "K=V"
   std::string directory;
-  std::string user;              // "name|uid[:group|gid]"
-  std::string upload;            // a host ELF64 file, executed from the guest's memory under the name argv[0]
+  std::string user;    // "name|uid[:group|gid]"
+  std::string upload;  // a host ELF64 file, executed from the guest's memory under the name argv[0]
   bool tty = false;
 };
 
 /// How a program in the guest ended.
 struct ExitStatus {
-  int code = 0;                  // its exit code; 128 + signal when a signal ended it
-  int signal = 0;                // 0: it exited by itself
+  int code = 0;    // its exit code; 128 + signal when a signal ended it
+  int signal = 0;  // 0: it exited by itself
   bool out_of_memory = false;
 };
 
