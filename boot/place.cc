@@ -52,7 +52,7 @@ void place_kernel(GuestMemory& memory, const Kernel::Image& image) {
   for (const Segment& segment : image.segments) place_segment(memory, image, segment);
 }
 
-Placed place_initramfs(const GuestMemory& memory, const Kernel::Image& image, const Initramfs& initramfs) {
+Placed place_initramfs(GuestMemory& memory, const Kernel::Image& image, const Initramfs& initramfs) {
   const std::uint64_t size = initramfs.size();
   if (size == 0) return {};
   // boot.rst, 1.3: initrd_addr_max is the highest address that the last byte may have.
@@ -64,7 +64,9 @@ Placed place_initramfs(const GuestMemory& memory, const Kernel::Image& image, co
   }
   // Rounding down stays above `bottom`, which begins a page itself.
   const Gpa address{page_floor(top - size)};
-  initramfs.write(*memory.slice(address, size));
+  initramfs.write(*memory.slice(address, size), [&](std::uint64_t offset, int fd, std::uint64_t mapped) {
+    memory.map_private(address + offset, fd, 0, mapped);
+  });
   return {address, size};
 }
 

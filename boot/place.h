@@ -14,6 +14,6 @@ void place_kernel(GuestMemory& memory, const Kernel::Image& image);
 
 /// Writes the archive as high as the kernel takes it, below the device hole. Throws std::runtime_error when it does not
 /// fit above the kernel.
-Placed place_initramfs(const GuestMemory& memory, const Kernel::Image& image, const Initramfs& initramfs);
+Placed place_initramfs(GuestMemory& memory, const Kernel::Image& image, const Initramfs& initramfs);
 
 }  // namespace minivm::boot

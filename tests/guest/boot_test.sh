@@ -8,7 +8,7 @@ debian=$assets/debian-12.ext4
 small_root small.ext4
 
 story 'a distribution, to its login prompt and a clean power-off'
-try "$terminal" --seconds 400 --wait 'login: ' --send 'root\n' --wait '# ' --send 'nproc; free -m | grep Mem; systemctl is-system-running\n' \
+try "$terminal" --seconds 400 --wait 'login: ' --send 'root\n' --wait '# ' --send 'nproc; free -m | grep Mem; systemctl is-system-running --wait\n' \
   --wait '\r\n2\r\n' --wait 'Mem: +3[89]' --wait '(running|degraded)' --wait '# ' --send 'poweroff\n' \
   -- "$minivm" boot --rootfs "$debian" --ephemeral --cpus 2 --memory 4G
 expect_code 0
