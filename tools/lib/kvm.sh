@@ -51,5 +51,6 @@ on_kvm() {
   # Half of the memory at most; what the lab does not touch costs nothing.
   local mem
   mem=$(awk '/^MemTotal:/{m = int($2 / 2048); print (m > 8192 ? 8192 : m)}' /proc/meminfo)
-  exec "$project/tools/lab" --mem "${MINIVM_LAB_MEM:-$mem}" --timeout "${MINIVM_LAB_TIMEOUT:-1800}" "$@"
+  # One processor: QEMU's emulation of AMD-V with several threads corrupts guests now and then.
+  exec "$project/tools/lab" --smp "${MINIVM_LAB_SMP:-1}" --mem "${MINIVM_LAB_MEM:-$mem}" --timeout "${MINIVM_LAB_TIMEOUT:-1800}" "$@"
 }
