@@ -45,6 +45,7 @@ std::shared_ptr<virtio::VsockEndpoint> CommandChannel::accept_control() {
   return control_;
 }
 
+// NOLINTNEXTLINE(performance-unnecessary-value-param): it moves into the session, which clang 14 does not see
 CommandChannel::ExecId CommandChannel::exec(Command command, CommandStreams streams, std::uint16_t rows,
                                             std::uint16_t columns, ExecSession::OnEnd on_end) {
   const ExecId id = next_id_++;
