@@ -5,12 +5,13 @@ terminal=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/on_terminal.py
 
 # Too large to copy here: its guests write to RAM. What a guest's own shutdown leaves on a disk is seen on a small root.
 debian=$assets/debian-12.ext4
+cpus=$(($(nproc) > 1 ? 2 : 1))
 small_root small.ext4
 
 story 'a distribution, to its login prompt and a clean power-off'
 try "$terminal" --seconds 400 --wait 'login: ' --send 'root\n' --wait '# ' --send 'nproc; free -m | grep Mem; systemctl is-system-running --wait\n' \
-  --wait '\r\n2\r\n' --wait 'Mem: +3[89]' --wait '(running|degraded)' --wait '# ' --send 'poweroff\n' \
-  -- "$minivm" boot --rootfs "$debian" --ephemeral --cpus 2 --memory 4G
+  --wait "\r\n$cpus\r\n" --wait 'Mem: +3[89]' --wait '(running|degraded)' --wait '# ' --send 'poweroff\n' \
+  -- "$minivm" boot --rootfs "$debian" --ephemeral --cpus "$cpus" --memory 4G
 expect_code 0
 
 story 'the same with the newer kernel, to a reboot'
