@@ -73,6 +73,7 @@ std::vector<std::string> find_guest_modules(const boot::Kernel& kernel, const st
                     kernel.path(), module, kernel.release()));
   }
   std::vector<std::string_view> names;
+  names.reserve(modular.size());
   for (const KernelNeed& need : modular) names.push_back(need.module);
   std::vector<std::string> missing;
   std::vector<std::string> files = boot::ModuleTree(module_directory).resolve(names, missing);
