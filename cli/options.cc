@@ -83,7 +83,7 @@ CLI::Option* add_parsed(CLI::App& command, const std::string& names, const std::
 class HelpFormatter : public CLI::Formatter {
  public:
   std::string make_usage(const CLI::App* app, std::string name) const override {
-    const std::string usage = CLI::Formatter::make_usage(app, std::move(name));
+    std::string usage = CLI::Formatter::make_usage(app, std::move(name));
     if (app->get_name() != "run") return usage;
     return usage.substr(0, usage.find_last_not_of('\n') + 1) + " [--] COMMAND [ARG...]\n";
   }
