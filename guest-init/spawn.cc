@@ -103,7 +103,7 @@ int execute(ExecPlan& plan, int program) noexcept {
 SpawnResult spawn(ExecPlan& plan, const SpawnFiles& files) noexcept {
   plan.verdict = {};
   // vfork: no page table is copied, and the failure of the exec is known when it returns.
-  const pid_t pid = vfork();  // NOLINT
+  const pid_t pid = vfork();             // NOLINT
   if (pid == 0) run_child(plan, files);  // NOLINT
   if (pid < 0) return {-1, {ExecStep::fork, static_cast<std::uint32_t>(errno)}};
   if (plan.verdict.error == 0) return {pid, {}};
