@@ -130,7 +130,8 @@ bool CommandChannel::on_frame(const protocol::FrameHeader& header, std::span<con
   switch (header.type) {
     case protocol::FrameType::hello: {
       const auto hello = protocol::Hello::decode(reader);
-      if (!hello) return false;
+      // Once: each one is answered, and a guest that does not read the answers must not pile them up here.
+      if (!hello || std::exchange(greeted_, true)) return false;
       if (hello->version != protocol::version) {
         events_.failed(fmt::format("guest: speaks protocol {}, this minivm {}", hello->version, protocol::version));
         return false;

@@ -55,6 +55,7 @@ class CommandChannel {
   std::map<ExecId, ExecSession> sessions_;
   ExecId next_id_ = 1;
   std::uint32_t next_stream_port_ = protocol::first_stream_port;
+  bool greeted_ = false;
   bool ready_ = false;
 };
 
