@@ -64,8 +64,8 @@ an_end_by_limit() {
 # CPU time of a fixed amount of work, in milliseconds.
 counted() {
   # shellcheck disable=SC2016
-  tools/lab --count bash -c 'for ((i = 0; i < 40000; i++)); do :; done; times' </dev/null | head -n 1 | tr 'ms' '  ' |
-    awk '{printf "%d\n", 1000 * ($1 * 60 + $2 + $3 * 60 + $4)}'
+  tools/lab --count bash -c 'for ((i = 0; i < 40000; i++)); do :; done; times' </dev/null | tr 'ms' '  ' |
+    awk 'NR == 1 {printf "%d\n", 1000 * ($1 * 60 + $2 + $3 * 60 + $4)}'
 }
 
 a_count_repeats() {
