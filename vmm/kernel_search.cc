@@ -28,6 +28,7 @@ KernelChoice find_kernel(const MachineConfig& config) {
   if (!config.kernel.empty()) return {config.kernel, "--kernel"};
   if (std::string named = host_paths::environment("MINIVM_KERNEL"); !named.empty()) return {named, "$MINIVM_KERNEL"};
   const std::vector<KernelChoice> places{
+      {host_paths::asset("kernel-minivm/vmlinuz"), "minivm's own kernel"},
       {host_paths::asset("kernel/vmlinuz"), "minivm's assets"},
       {fmt::format("/boot/vmlinuz-{}", running_release()), "the running host's kernel"},
       {"/boot/vmlinuz", "the host's kernel"},
