@@ -52,5 +52,5 @@ on_kvm() {
   local mem
   mem=$(awk '/^MemTotal:/{m = int($2 / 2048); print (m > 8192 ? 8192 : m)}' /proc/meminfo)
   # One processor: QEMU's emulation of AMD-V with several threads corrupts guests now and then.
-  exec "$project/tools/lab" --smp "${MINIVM_LAB_SMP:-1}" --mem "${MINIVM_LAB_MEM:-$mem}" --timeout "${MINIVM_LAB_TIMEOUT:-1800}" "$@"
+  exec "$project/tools/lab" --smp "${MINIVM_LAB_SMP:-1}" --mem "${MINIVM_LAB_MEM:-$mem}" --timeout "${MINIVM_LAB_TIMEOUT:-1000}" "$@"
 }
