@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# `minivm boot`, and `minivm run` on a terminal: what a person at the keyboard sees. Not one of CTest's: it has not yet
-# passed as a whole in the lab. MINIVM=build/cli/minivm tools/on-kvm tests/guest/boot_story.sh
+# `minivm boot`, and `minivm run` on a terminal: what a person at the keyboard sees.
 terminal=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/on_terminal.py
 . "$(dirname "${BASH_SOURCE[0]}")/story.sh"
 
@@ -11,7 +10,7 @@ small_root small.ext4
 
 story 'a distribution, to its login prompt and a clean power-off'
 try "$terminal" --seconds 400 --wait 'login: ' --send 'root\n' --wait '# ' --send 'nproc; free -m | grep Mem\n' \
-  --wait "\r\n$cpus\r\n" --wait 'Mem: +3[89]' --wait '# ' --send 'poweroff\n' \
+  --wait "\r$cpus\r\n" --wait 'Mem: +3[89]' --wait '# ' --send 'poweroff\n' \
   -- "$minivm" boot --rootfs "$debian" --ephemeral --cpus "$cpus" --memory 4G
 expect_code 0
 
