@@ -9,15 +9,33 @@
 #include "base/fd.h"
 
 namespace minivm {
+namespace {
+
+constexpr std::uint64_t huge_page_size = 2U << 20;
+
+/// A lazily backed mapping that begins at a huge page: only where host and guest addresses agree modulo its size can
+/// KVM map 2 MiB at once instead of taking 512 faults.
+std::byte* map_aligned(std::uint64_t size) {
+  const std::uint64_t reserved = size + huge_page_size;
+  void* mapped = ::mmap(nullptr, reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapped == MAP_FAILED) throw_errno(fmt::format("guest memory: mmap of {} MiB", size >> 20));
+  auto* const start = static_cast<std::byte*>(mapped);
+  const std::uint64_t skipped = -reinterpret_cast<std::uintptr_t>(mapped) % huge_page_size;
+  if (skipped > 0) ::munmap(start, skipped);
+  ::munmap(start + skipped + size, huge_page_size - skipped);
+  return start + skipped;
+}
+
+}  // namespace
 
 GuestMemory::GuestMemory(std::uint64_t size) : size_(size), base_(nullptr) {
   if (size == 0 || size % page_size != 0) {
     throw std::invalid_argument(
         fmt::format("guest memory: {} bytes is not a positive multiple of {}", size, page_size));
   }
-  void* base = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (base == MAP_FAILED) throw_errno(fmt::format("guest memory: mmap of {} MiB", size >> 20));
-  base_ = static_cast<std::byte*>(base);
+  base_ = map_aligned(size);
+  // Only a wish: a host without huge pages backs the guest with small ones.
+  ::madvise(base_, size, MADV_HUGEPAGE);
   const std::uint64_t low = std::min(size, hole_start);
   regions_[0] = {Gpa{0}, low, base_};
   if (size > low) {

@@ -11,7 +11,6 @@
 #include <stdexcept>
 
 #include "base/fd.h"
-#include "base/guest_memory.h"
 
 namespace minivm::boot {
 namespace {
@@ -22,10 +21,6 @@ constexpr std::size_t max_path = 4095;    // PATH_MAX counts the terminator; the
 constexpr std::uint32_t permission_bits = 07777;
 
 constexpr std::uint64_t align(std::uint64_t offset) { return (offset + 3) & ~std::uint64_t{3}; }
-
-constexpr std::uint64_t page_align(std::uint64_t offset) {
-  return (offset + GuestMemory::page_size - 1) / GuestMemory::page_size * GuestMemory::page_size;
-}
 
 /// Header, name and its terminator, up to where the content starts.
 constexpr std::uint64_t head_size(std::string_view path) { return align(header_size + path.size() + 1); }
@@ -74,12 +69,9 @@ class Initramfs::Output {
 
   void end() { header({.path = std::string(trailer)}, 0); }
 
-  void archive(const HostFile& file, const MapPages& map) {
-    while (used_ != page_align(used_)) to_[used_++] = std::byte{0};
-    const UniqueFd fd = open_file(file.path, O_RDONLY);
-    const std::uint64_t mapped = map ? file.size / GuestMemory::page_size * GuestMemory::page_size : 0;
-    if (mapped > 0) map(used_, fd.get(), mapped);
-    read_file(file, fd.get(), mapped);
+  void archive(const HostFile& file) {
+    pad();
+    host_file(file);
   }
 
  private:
@@ -101,19 +93,18 @@ class Initramfs::Output {
     used_ += from.size();
   }
 
-  void host_file(const HostFile& file) { read_file(file, open_file(file.path, O_RDONLY).get(), 0); }
-
-  /// The file from byte `done` on: what lies before is in place already.
-  void read_file(const HostFile& file, int fd, std::uint64_t done) {
+  void host_file(const HostFile& file) {
+    const UniqueFd fd = open_file(file.path, O_RDONLY);
     const std::span<std::byte> part = to_.subspan(used_, file.size);
+    std::uint64_t done = 0;
     while (done < part.size()) {
-      const ssize_t count = ::pread(fd, part.data() + done, part.size() - done, static_cast<off_t>(done));
+      const ssize_t count = ::read(fd.get(), part.data() + done, part.size() - done);
       if (count < 0 && errno == EINTR) continue;
       if (count < 0) throw_errno(fmt::format("read {}", file.path));
       if (count == 0) break;
       done += static_cast<std::uint64_t>(count);
     }
-    const std::uint64_t size_now = regular_size(fd, file.path);
+    const std::uint64_t size_now = regular_size(fd.get(), file.path);
     if (done != file.size || size_now != file.size) {
       throw std::runtime_error(
           fmt::format("initramfs: {} changed from {} to {} bytes while it was in use", file.path, file.size, size_now));
@@ -163,18 +154,18 @@ std::uint64_t Initramfs::size() const noexcept {
   for (const Entry& entry : entries_) total = align(total + head_size(entry.path) + content_size(entry.content));
   total += head_size(trailer);
   // Nothing follows the last archive: some decompressors take zeroes after their data for more of it.
-  for (const HostFile& archive : archives_) total = page_align(total) + archive.size;
+  for (const HostFile& archive : archives_) total = align(total) + archive.size;
   return total;
 }
 
-void Initramfs::write(std::span<std::byte> to, const MapPages& map) const {
+void Initramfs::write(std::span<std::byte> to) const {
   if (to.size() != size()) {
     throw std::logic_error(fmt::format("initramfs: {} bytes of room for an archive of {}", to.size(), size()));
   }
   Output output(to);
   for (const Entry& entry : entries_) output.entry(entry);
   output.end();
-  for (const HostFile& archive : archives_) output.archive(archive, map);
+  for (const HostFile& archive : archives_) output.archive(archive);
 }
 
 Initramfs::HostFile Initramfs::stat_host_file(const std::string& host_path) {

@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -31,12 +30,8 @@ class Initramfs {
 
   /// Bytes that `write` will store, padding included.
   std::uint64_t size() const noexcept;
-  /// Puts `size` bytes of `fd`, from its start, at `offset` of the archive without reading them: whole pages.
-  using MapPages = std::function<void(std::uint64_t offset, int fd, std::uint64_t size)>;
-  /// `to` is exactly `size` bytes. With `map`, appended archives, which begin at a page, are mapped as far as whole
-  /// pages go, and must then stay as they are while the guest boots. Throws when a host file can no longer be read or
-  /// is not as long as it was.
-  void write(std::span<std::byte> to, const MapPages& map = {}) const;
+  /// `to` is exactly `size` bytes. Throws when a host file can no longer be read or is not as long as it was.
+  void write(std::span<std::byte> to) const;
 
  private:
   struct HostFile {

@@ -64,9 +64,7 @@ Placed place_initramfs(GuestMemory& memory, const Kernel::Image& image, const In
   }
   // Rounding down stays above `bottom`, which begins a page itself.
   const Gpa address{page_floor(top - size)};
-  initramfs.write(*memory.slice(address, size), [&](std::uint64_t offset, int fd, std::uint64_t mapped) {
-    memory.map_private(address + offset, fd, 0, mapped);
-  });
+  initramfs.write(*memory.slice(address, size));
   return {address, size};
 }
 

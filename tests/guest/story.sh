@@ -4,6 +4,8 @@ set -uo pipefail
 
 program=$(realpath "${MINIVM:?set MINIVM to the minivm program}")
 assets=${XDG_CACHE_HOME:-$HOME/.cache}/minivm/assets
+# Debian's kernel, whatever else lies in the cache.
+export MINIVM_KERNEL=${MINIVM_KERNEL:-$assets/kernel/vmlinuz}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch" || exit 1

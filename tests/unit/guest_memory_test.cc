@@ -33,6 +33,19 @@ TEST_CASE("small RAM is one region; what does not fit below the hole goes on at 
   CHECK(large.size() == GuestMemory::hole_start + mib);
 }
 
+TEST_CASE("RAM begins at a huge page of the host, so that KVM can map it by huge pages") {
+  constexpr std::uintptr_t huge_page_size = 2 * mib;
+  // Several at once: one alone may be aligned by luck.
+  const GuestMemory odd(mib + GuestMemory::page_size);
+  const GuestMemory even(4 * mib);
+  const GuestMemory large(GuestMemory::hole_start + mib);
+  for (const GuestMemory* memory : {&odd, &even, &large}) {
+    for (const GuestMemory::Region& region : memory->regions()) {
+      CHECK(reinterpret_cast<std::uintptr_t>(region.host) % huge_page_size == 0);
+    }
+  }
+}
+
 TEST_CASE("a slice exists only when the whole of it lies in one region (CVE-2019-18960)") {
   const GuestMemory memory(mib);
   CHECK(memory.slice(Gpa{0}, mib));
