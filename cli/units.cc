@@ -2,24 +2,40 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
-#include <charconv>
 #include <stdexcept>
 #include <utility>
 
 namespace minivm {
 namespace {
 
+/// The number of decimal digits, with or without a fraction, that `text` begins with, and how long it is. Not
+/// std::from_chars: for its rounding modes that links libm, which takes the dynamic linker a tenth of the start-up.
+std::pair<double, std::size_t> leading_decimal(std::string_view text) {
+  const std::size_t length = std::min(text.find_first_not_of("0123456789."), text.size());
+  double value = 0;
+  double unit = 0;  // that of the last digit, once the point was seen
+  for (const char c : text.substr(0, length)) {
+    if (c == '.' && unit > 0) return {0, 0};
+    if (c == '.') {
+      unit = 1;
+    } else if (unit == 0) {
+      value = value * 10 + (c - '0');
+    } else {
+      unit /= 10;
+      value += unit * (c - '0');
+    }
+  }
+  return {value, text.starts_with('.') ? 0 : length};
+}
+
 template <std::size_t N>
 double parse(std::string_view text, const std::array<std::pair<std::string_view, double>, N>& units,
              std::string_view example) {
-  double value = 0;
-  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed);
-  if (error == std::errc() && value >= 0) {
-    const std::string_view unit(rest, static_cast<std::size_t>(text.data() + text.size() - rest));
-    for (const auto& [name, factor] : units) {
-      if (name == unit) return value * factor;
-    }
+  const auto [value, length] = leading_decimal(text);
+  for (const auto& [name, factor] : units) {
+    if (length > 0 && name == text.substr(length)) return value * factor;
   }
   throw std::invalid_argument(fmt::format("{}: not {}", text, example));
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <csignal>
+#include <future>
 #include <utility>
 
 #include "base/log.h"
@@ -46,9 +47,11 @@ Machine::Machine(const MachineConfig& config, HostFile console, Events events)
   add_virtio(std::make_unique<virtio::Rng>(), loop_);
   add_disks(config);
   channel_ = std::make_unique<CommandChannel>(*vsock_, loop_, channel_events(std::move(events)));
-  load_guest(config);
+  // Reading files and talking to KVM take as long as each other, and share nothing but memory that is mapped already.
+  auto loading = std::async(std::launch::async, [&] { return load_guest(config); });
   connect_to_kvm();
   create_vcpus(config);
+  vcpus_.front()->set_state(loading.get());
 }
 
 Machine::~Machine() {
@@ -103,7 +106,7 @@ void Machine::add_virtio(std::unique_ptr<virtio::VirtioDevice> device, EventLoop
   virtio_.push_back(std::move(slot));
 }
 
-void Machine::load_guest(const MachineConfig& config) {
+boot::CpuState Machine::load_guest(const MachineConfig& config) {
   const KernelChoice choice = find_kernel(config);
   const boot::Kernel kernel = boot::Kernel::open(
       choice.path, {.cache_directory = host_paths::cache() + "/unpacked", .unpack_in_guest = config.in_guest_unpack});
@@ -114,11 +117,11 @@ void Machine::load_guest(const MachineConfig& config) {
       find_guest_modules(kernel, find_modules(config, choice.path, kernel.release()), kernel_needs(config, filesystem));
   const boot::Initramfs initramfs = make_initramfs(config, modules, filesystem);
   const boot::Discovery discovery = boot::choose_discovery(kernel, to_boot(config.discovery));
-  start_ = boot::load(memory_, {.kernel = kernel,
-                                .initramfs = initramfs,
-                                .platform = platform_,
-                                .command_line = make_command_line(config, discovery == boot::Discovery::acpi),
-                                .discovery = discovery});
+  return boot::load(memory_, {.kernel = kernel,
+                              .initramfs = initramfs,
+                              .platform = platform_,
+                              .command_line = make_command_line(config, discovery == boot::Discovery::acpi),
+                              .discovery = discovery});
 }
 
 /// In the order that KVM is fast in: memory, interrupt controller; the vCPUs follow, then the eventfds.
@@ -139,8 +142,6 @@ void Machine::create_vcpus(const MachineConfig& config) {
     vcpus_[id]->set_cpuid(cpuid);
     vcpus_[id]->set_boot_msrs();
   }
-  vcpus_.front()->set_state(start_);
-
   vm_.bind_irqfd(serial_->interrupt_fd(), layout::com1_gsi);
   for (std::size_t i = 0; i < virtio_.size(); ++i) {
     const boot::VirtioMmioSlot& place = platform_.virtio[i];

@@ -80,7 +80,7 @@ class Machine {
   void add_virtio(std::unique_ptr<virtio::VirtioDevice> device, EventLoop& loop);
   void add_disks(const MachineConfig& config);
   void add_legacy_devices();
-  void load_guest(const MachineConfig& config);
+  boot::CpuState load_guest(const MachineConfig& config);
   void connect_to_kvm();
   void create_vcpus(const MachineConfig& config);
   void on_guest_reset();
@@ -100,7 +100,6 @@ class Machine {
   Bus port_io_;
   Bus mmio_;
   boot::Platform platform_;
-  boot::CpuState start_;
   std::chrono::milliseconds boot_deadline_;
   EventLoop::TimerId deadline_timer_ = 0;
   std::mutex end_mutex_;

@@ -26,7 +26,14 @@ TEST_CASE("A size takes M, G and T, small, large or as MiB, GiB and TiB") {
   CHECK(parse_size("1TiB") == mebi * mebi);
 }
 
-TEST_CASE("A size may have a fraction") { CHECK(parse_size("1.5G") == 1536 * mebi); }
+TEST_CASE("A size may have a fraction") {
+  CHECK(parse_size("1.5G") == 1536 * mebi);
+  CHECK(parse_size("0.25G") == 256 * mebi);
+  CHECK(parse_size("2.G") == 2048 * mebi);
+  CHECK_THROWS_AS(parse_size(".5G"), std::invalid_argument);
+  CHECK_THROWS_AS(parse_size("1.5.5G"), std::invalid_argument);
+  CHECK_THROWS_AS(parse_size("."), std::invalid_argument);
+}
 
 TEST_CASE("What is no size is refused by name") {
   for (const char* text : {"", "M", "-1", "-512M", "512K", "512MB", "512 M", " 512", "0x10", "1e3", "nan", "five"}) {
