@@ -11,7 +11,8 @@ struct KernelChoice {
   std::string why;  // for people: "--kernel", "$MINIVM_KERNEL" and so on
 };
 
-/// `config.kernel`, else $MINIVM_KERNEL, else minivm's own assets, else the host's kernel in /boot.
+/// `config.kernel`, else $MINIVM_KERNEL, else minivm's own kernel, else the assets' stock kernel, else the host's kernel
+/// in /boot.
 /// Throws std::runtime_error that lists what was tried when there is none.
 KernelChoice find_kernel(const MachineConfig& config);
 
