@@ -1,0 +1,261 @@
+#include "vmm/command_channel.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tests/vsock_guest.h"
+
+namespace minivm {
+namespace {
+
+using protocol::FrameHeader;
+using protocol::FrameType;
+using test::VsockGuest;
+
+constexpr std::uint32_t guest_port = 5000;
+
+struct Frame {
+  FrameHeader header;
+  std::vector<std::byte> payload;
+};
+
+/// A command channel on a real vsock device, with PID 1 played through the device's rings.
+class ChannelGuest {
+ public:
+  ChannelGuest() {
+    guest.on_loop([&] {
+      channel.emplace(guest.device, guest.loop,
+                      CommandChannel::Events{.hello = [this] { events.emplace_back("hello"); },
+                                             .ready = [this](const protocol::Ready&) { events.emplace_back("ready"); },
+                                             .failed = [this](std::string why) { events.push_back(std::move(why)); }});
+    });
+    guest.post_rx();
+  }
+  ~ChannelGuest() {
+    guest.on_loop([&] { channel.reset(); });
+  }
+  ChannelGuest(const ChannelGuest&) = delete;
+  ChannelGuest& operator=(const ChannelGuest&) = delete;
+
+  template <typename Message>
+  void say(FrameType type, std::uint32_t id, const Message& message) {
+    std::array<std::byte, 256> buffer;
+    const auto frame = protocol::encode_frame(buffer, type, id, message);
+    guest.send(guest.header(virtio::vsock::op_rw, guest_port, protocol::control_port,
+                            static_cast<std::uint32_t>(frame.size())),
+               {reinterpret_cast<const char*>(frame.data()), frame.size()});
+  }
+  /// The host's next frame; nothing when the connection was reset instead.
+  std::optional<Frame> hear() {
+    for (;;) {
+      const auto packet = guest.receive();
+      if (!packet || packet->header.op == virtio::vsock::op_rst) return std::nullopt;
+      if (packet->header.op != virtio::vsock::op_rw) continue;
+      const auto bytes = std::as_bytes(std::span(packet->payload));
+      const auto header = FrameHeader::decode(bytes);
+      REQUIRE(header);
+      REQUIRE(bytes.size() == FrameHeader::size + header->length);  // small ones come in one packet
+      const auto payload = bytes.subspan(FrameHeader::size);
+      return Frame{*header, {payload.begin(), payload.end()}};
+    }
+  }
+  void become_ready() {
+    REQUIRE(guest.connect(guest_port, protocol::control_port));
+    say(FrameType::hello, 0, protocol::Hello{});
+    const auto welcome = hear();
+    REQUIRE(welcome);
+    REQUIRE(welcome->header.type == FrameType::welcome);
+    say(FrameType::ready, 0, protocol::Ready{});
+    guest.settle();
+  }
+  std::vector<std::string> seen() {
+    guest.settle();
+    std::vector<std::string> copy;
+    guest.on_loop([&] { copy = events; });
+    return copy;
+  }
+  CommandChannel::ExecId exec(Command command, CommandStreams streams = {}) {
+    CommandChannel::ExecId id = 0;
+    guest.on_loop([&] {
+      id = channel->exec(std::move(command), std::move(streams), 24, 80,
+                         [this](const ExecOutcome& outcome) { outcomes.push_back(outcome); });
+    });
+    return id;
+  }
+  std::vector<ExecOutcome> ended() {
+    guest.settle();
+    std::vector<ExecOutcome> copy;
+    guest.on_loop([&] { copy = outcomes; });
+    return copy;
+  }
+
+  VsockGuest guest;
+  std::vector<std::string> events;  // on the loop's thread, like the channel
+  std::vector<ExecOutcome> outcomes;
+  std::optional<CommandChannel> channel;
+};
+
+TEST_CASE("A guest says hello, is welcomed with the time, and becomes ready") {
+  ChannelGuest test;
+  REQUIRE(test.guest.connect(guest_port, protocol::control_port));
+  test.say(FrameType::hello, 0, protocol::Hello{});
+  const auto frame = test.hear();
+  REQUIRE(frame);
+  const auto welcome = protocol::Welcome::decode(protocol::Reader(frame->payload));
+  REQUIRE(welcome);
+  CHECK(welcome->version == protocol::version);
+  CHECK(welcome->realtime_ns > 1'600'000'000'000'000'000);
+  CHECK(test.seen() == std::vector<std::string>{"hello"});
+  test.say(FrameType::ready, 0, protocol::Ready{});
+  CHECK(test.seen() == std::vector<std::string>{"hello", "ready"});
+}
+
+TEST_CASE("There is one control connection: another program of the guest is turned away") {
+  ChannelGuest test;
+  test.become_ready();
+  CHECK_FALSE(test.guest.connect(guest_port + 1, protocol::control_port));
+  test.exec({.argv = {"true"}});
+  const auto frame = test.hear();
+  REQUIRE(frame);  // the first one goes on
+  CHECK(frame->header.type == FrameType::exec);
+}
+
+TEST_CASE("A second hello, or a second ready, ends the connection: answers must not pile up") {
+  const auto repeated = GENERATE(FrameType::hello, FrameType::ready);
+  ChannelGuest test;
+  test.become_ready();
+  if (repeated == FrameType::hello) test.say(repeated, 0, protocol::Hello{});
+  if (repeated == FrameType::ready) test.say(repeated, 0, protocol::Ready{});
+  CHECK_FALSE(test.hear());
+  CHECK(test.seen() == std::vector<std::string>{"hello", "ready"});
+}
+
+TEST_CASE("A guest of another protocol is told apart by number") {
+  ChannelGuest test;
+  REQUIRE(test.guest.connect(guest_port, protocol::control_port));
+  test.say(FrameType::hello, 0, protocol::Hello{.version = 99});
+  CHECK_FALSE(test.hear());
+  const auto events = test.seen();
+  REQUIRE_FALSE(events.empty());
+  CHECK_THAT(events.front(), Catch::Contains("protocol 99"));
+}
+
+TEST_CASE("What keeps a guest from becoming ready is told with step, object and reason") {
+  ChannelGuest test;
+  REQUIRE(test.guest.connect(guest_port, protocol::control_port));
+  test.say(FrameType::hello, 0, protocol::Hello{});
+  REQUIRE(test.hear());
+  test.say(FrameType::failed, 0, protocol::Failed{"mount", "/dev/vda (tried ext4)", EINVAL});
+  CHECK(test.seen().back() == "guest: mount /dev/vda (tried ext4): Invalid argument");
+}
+
+TEST_CASE("A frame that is cut off inside ends the connection, and an unready guest with it") {
+  ChannelGuest test;
+  REQUIRE(test.guest.connect(guest_port, protocol::control_port));
+  test.say(FrameType::hello, 0, protocol::Empty{});
+  CHECK_FALSE(test.hear());
+  CHECK(test.seen().size() == 1);
+}
+
+TEST_CASE("An exec carries its request, and ends with the guest's word") {
+  ChannelGuest test;
+  test.become_ready();
+  const auto id = test.exec({.argv = {"prog", "a b"}, .env = {"K=V"}, .directory = "/tmp", .user = "nobody"});
+  const auto frame = test.hear();
+  REQUIRE(frame);
+  CHECK(frame->header.type == FrameType::exec);
+  CHECK(frame->header.id == id);
+  const auto request = protocol::Exec::decode(protocol::Reader(frame->payload));
+  REQUIRE(request);
+  CHECK(request->directory == "/tmp");
+  CHECK(request->user == "nobody");
+  CHECK(request->stdin_port == 0);  // no stream was given: /dev/null there
+  std::vector<std::string> words;
+  request->argv.for_each([&](std::string_view word) { words.emplace_back(word); });
+  request->env.for_each([&](std::string_view word) { words.emplace_back(word); });
+  CHECK(words == std::vector<std::string>{"prog", "a b", "K=V"});
+
+  test.say(FrameType::exited, id + 1, protocol::Exited{.value = 1});  // of no exec that there is
+  CHECK(test.ended().empty());
+  test.say(FrameType::exited, id, protocol::Exited{.value = 7});
+  const auto outcomes = test.ended();
+  REQUIRE(outcomes.size() == 1);
+  REQUIRE(outcomes[0].status);
+  CHECK(outcomes[0].status->code == 7);
+  test.say(FrameType::exited, id, protocol::Exited{.value = 8});  // it is over
+  CHECK(test.ended().size() == 1);
+}
+
+TEST_CASE("Frames of unknown types are skipped") {
+  ChannelGuest test;
+  test.become_ready();
+  test.say(static_cast<FrameType>(999), 1, protocol::Resize{1, 2});
+  test.exec({.argv = {"true"}});
+  CHECK(test.hear());
+}
+
+TEST_CASE("A stream's port serves one connection, whose data reach the caller's descriptor") {
+  ChannelGuest test;
+  test.become_ready();
+  int ends[2];
+  REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+  const UniqueFd out(ends[0]);
+  CommandStreams streams;
+  streams.output = HostFile(UniqueFd(ends[1]), HostFile::Direction::write);
+  const auto id = test.exec({.argv = {"echo"}}, std::move(streams));
+  const auto frame = test.hear();
+  REQUIRE(frame);
+  const auto request = protocol::Exec::decode(protocol::Reader(frame->payload));
+  REQUIRE(request);
+  REQUIRE(request->stdout_port != 0);
+  CHECK(request->stdin_port == 0);
+
+  REQUIRE(test.guest.connect(6000, request->stdout_port));
+  CHECK_FALSE(test.guest.connect(6001, request->stdout_port));
+  test.guest.send(test.guest.header(virtio::vsock::op_rw, 6000, request->stdout_port, 5), "words");
+  test.say(FrameType::exited, id, protocol::Exited{});
+  CHECK(test.ended().empty());  // not before its output is out
+  test.guest.shutdown(6000, request->stdout_port, virtio::vsock::shutdown_send | virtio::vsock::shutdown_receive);
+  CHECK(test.ended().size() == 1);
+  char text[16] = {};
+  CHECK(::read(out.get(), text, sizeof text) == 5);
+  CHECK(std::string(text) == "words");
+  CHECK(::read(out.get(), text, sizeof text) == 0);
+}
+
+TEST_CASE("Execs that run when the channel is lost end as the launcher's failure") {
+  ChannelGuest test;
+  test.become_ready();
+  test.exec({.argv = {"sleep"}});
+  REQUIRE(test.hear());
+  test.guest.send(test.guest.header(virtio::vsock::op_rst, guest_port, protocol::control_port));
+  const auto outcomes = test.ended();
+  REQUIRE(outcomes.size() == 1);
+  CHECK_FALSE(outcomes[0].status);
+  CHECK(outcomes[0].launcher_code == ExecOutcome::launcher_failed);
+  CHECK_FALSE(outcomes[0].failure.empty());
+}
+
+TEST_CASE("A request that no frame can hold is refused, and the next one is served") {
+  ChannelGuest test;
+  test.become_ready();
+  std::string reason;
+  test.guest.on_loop([&] {
+    try {
+      test.channel->exec({.argv = {std::string(2 << 20, 'x')}}, {}, 24, 80, [](const ExecOutcome&) {});
+    } catch (const std::runtime_error& error) {
+      reason = error.what();
+    }
+  });
+  CHECK_THAT(reason, Catch::Contains("more than 1024 KiB"));
+  test.exec({.argv = {"true"}});
+  CHECK(test.hear());
+}
+
+}  // namespace
+}  // namespace minivm
