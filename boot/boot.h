@@ -19,7 +19,8 @@ struct BootPlan {
   Discovery discovery = Discovery::automatic;
 };
 
-/// The spelling of the platform that `kernel` understands, by its configuration; ACPI when that is unknown.
+/// The spelling of the platform that `kernel` understands, by its configuration; ACPI when that is unknown. Throws
+/// std::runtime_error that names the options it lacks, for `wanted` or for all.
 Discovery choose_discovery(const Kernel& kernel, Discovery wanted);
 
 /// Fills guest memory: kernel, initramfs, command line, firmware tables, page tables. Returns where the first vCPU

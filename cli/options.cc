@@ -7,7 +7,6 @@
 #include <cstdlib>
 #include <functional>
 #include <iostream>
-#include <map>
 #include <stdexcept>
 
 #include "base/log.h"
@@ -48,6 +47,14 @@ void add_environment(const std::string& text, std::vector<std::string>& env) {
   } else if (const char* value = std::getenv(text.c_str())) {
     env.push_back(text + "=" + value);
   }
+}
+
+DeviceDiscovery parse_discovery(const std::string& text) {
+  if (text == "auto") return DeviceDiscovery::automatic;
+  if (text == "acpi") return DeviceDiscovery::acpi;
+  if (text == "fdt") return DeviceDiscovery::fdt;
+  if (text == "cmdline") return DeviceDiscovery::command_line;
+  throw std::invalid_argument(fmt::format("{}: not auto, acpi, fdt or cmdline", text));
 }
 
 std::uint64_t parse_memory(const std::string& text) {
@@ -160,15 +167,8 @@ void CommandLine::add_kernel_options(CLI::App& command, MachineOptions& options)
   command.add_option("--append", machine.append, "more words for the kernel command line")
       ->type_name("WORDS")
       ->group(group);
-  static const std::map<std::string, DeviceDiscovery> discoveries{{"auto", DeviceDiscovery::automatic},
-                                                                  {"acpi", DeviceDiscovery::acpi},
-                                                                  {"fdt", DeviceDiscovery::fdt},
-                                                                  {"cmdline", DeviceDiscovery::command_line}};
-  command.add_option("--discovery", machine.discovery, "how the guest learns of its devices: auto, acpi, fdt, cmdline")
-      ->transform(CLI::Transformer(discoveries).description(""))
-      ->check(CLI::IsMember(std::vector{DeviceDiscovery::automatic, DeviceDiscovery::acpi, DeviceDiscovery::fdt,
-                                        DeviceDiscovery::command_line})
-                  .description(""))
+  add_parsed(command, "--discovery", "how the guest learns of its devices: auto, acpi, fdt, cmdline",
+             [&machine](const std::string& text) { machine.discovery = parse_discovery(text); })
       ->type_name("HOW")
       ->group(group);
   command.add_flag("--kaslr", machine.in_guest_unpack, "let the kernel unpack itself, at a random address (slower)")

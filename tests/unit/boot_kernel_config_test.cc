@@ -50,10 +50,14 @@ TEST_CASE("devices are announced in the first way that the kernel understands") 
   KernelWithConfig kernel;
   const std::string mmio = "CONFIG_VIRTIO_MMIO=m\n";
   const std::string parameters = "CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES=y\n";
-  CHECK(kernel.choose(mmio + "CONFIG_ACPI=y\nCONFIG_OF=y\n" + parameters) == Discovery::acpi);
-  CHECK(kernel.choose(mmio + "CONFIG_OF=y\n" + parameters) == Discovery::fdt);
+  const std::string tree = "CONFIG_OF=y\nCONFIG_OF_EARLY_FLATTREE=y\n";
+  CHECK(kernel.choose(mmio + "CONFIG_ACPI=y\n" + tree + parameters) == Discovery::acpi);
+  CHECK(kernel.choose(mmio + tree + parameters) == Discovery::fdt);
+  // Such a kernel knows device trees, and does not read the one that its loader passes.
+  CHECK(kernel.choose(mmio + "CONFIG_OF=y\n" + parameters) == Discovery::command_line);
   CHECK(kernel.choose(mmio + parameters) == Discovery::command_line);
-  CHECK(kernel.choose("", Discovery::fdt) == Discovery::fdt);
+  CHECK(kernel.choose(mmio + "CONFIG_ACPI=y\n" + tree, Discovery::fdt) == Discovery::fdt);
+  CHECK(choose_discovery(Kernel::open(kernel.path(), {}), Discovery::fdt) == Discovery::fdt);
   CHECK(choose_discovery(Kernel::open(kernel.path(), {}), Discovery::automatic) == Discovery::acpi);
 }
 
@@ -61,8 +65,10 @@ TEST_CASE("a kernel that cannot find its devices is refused with the options it 
   KernelWithConfig kernel;
   CHECK_THROWS_WITH(kernel.choose("CONFIG_ACPI=y\n"), EndsWith("cannot use virtio devices: CONFIG_VIRTIO_MMIO is off"));
   CHECK_THROWS_WITH(kernel.choose("CONFIG_VIRTIO_MMIO=y\n"),
-                    EndsWith("cannot find virtio devices: CONFIG_ACPI, CONFIG_OF and "
+                    EndsWith("cannot find virtio devices: CONFIG_ACPI, CONFIG_OF_EARLY_FLATTREE and "
                              "CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES are all off"));
+  CHECK_THROWS_WITH(kernel.choose("CONFIG_VIRTIO_MMIO=y\nCONFIG_ACPI=y\nCONFIG_OF=y\n", Discovery::fdt),
+                    EndsWith("cannot find virtio devices as asked: CONFIG_OF_EARLY_FLATTREE is off"));
 }
 
 }  // namespace minivm::boot
