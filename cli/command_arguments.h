@@ -1,0 +1,27 @@
+#pragma once
+
+#include "cli/subcommand.h"
+
+namespace minivm {
+
+/// The options of a command in the guest, and its words, for verbs that take one.
+class CommandArguments {
+ public:
+  /// Adds them to `app`, whose parser writes to `command`.
+  CommandArguments(CLI::App& app, Command& command);
+
+  /// Once they are parsed: the command's words, and whether it gets a terminal. Throws std::invalid_argument.
+  void settle(WordsAfterMark after_mark);
+
+ private:
+  void add_terminal_options();
+  void take_words(WordsAfterMark after_mark);
+
+  CLI::App& app_;
+  Command& command_;
+  bool force_tty_ = false;
+  bool no_tty_ = false;
+  bool interactive_ = false;
+};
+
+}  // namespace minivm

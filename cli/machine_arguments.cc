@@ -1,0 +1,157 @@
+#include "cli/machine_arguments.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <tuple>
+#include <utility>
+
+#include "base/log.h"
+#include "cli/parsed_option.h"
+#include "cli/units.h"
+
+namespace minivm {
+namespace {
+
+ConsoleChoice parse_console(const std::string& text) {
+  using Kind = ConsoleChoice::Kind;
+  if (text == "none") return {Kind::none, {}};
+  if (text == "stdio") return {Kind::stdio, {}};
+  if (text == "stderr") return {Kind::stderr_only, {}};
+  if (text.starts_with("file:") && text.size() > 5) return {Kind::file, text.substr(5)};
+  throw std::invalid_argument(text + ": not none, stdio, stderr or file:PATH");
+}
+
+DeviceDiscovery parse_discovery(const std::string& text) {
+  if (text == "auto") return DeviceDiscovery::automatic;
+  if (text == "acpi") return DeviceDiscovery::acpi;
+  if (text == "fdt") return DeviceDiscovery::fdt;
+  if (text == "cmdline") return DeviceDiscovery::command_line;
+  throw std::invalid_argument(fmt::format("{}: not auto, acpi, fdt or cmdline", text));
+}
+
+std::uint64_t parse_memory(const std::string& text) {
+  constexpr std::uint64_t granule = std::uint64_t{2} << 20;
+  const std::uint64_t bytes = parse_size(text) / granule * granule;
+  const auto pages = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES));
+  const std::uint64_t host = pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  if (bytes < MachineConfig::min_memory) {
+    throw std::invalid_argument(fmt::format("{}: less than {} MiB", text, MachineConfig::min_memory >> 20));
+  }
+  if (bytes > host) throw std::invalid_argument(fmt::format("{}: the host has {} MiB", text, host >> 20));
+  return bytes;
+}
+
+}  // namespace
+
+MachineArguments::MachineArguments(CLI::App& command, MachineOptions& options) : options_(options) {
+  add_kernel_options(command);
+  add_root_options(command);
+  add_hardware_options(command);
+  add_lifetime_options(command);
+}
+
+std::pair<Disk, MachineArguments::Access> MachineArguments::parse_disk(const std::string& text) {
+  const auto with_suffix = [&](std::string_view suffix) {
+    return text.size() > suffix.size() && text.ends_with(suffix);
+  };
+  if (with_suffix(":ro")) return {{text.substr(0, text.size() - 3), true}, Access::read_only};
+  if (with_suffix(":rw")) return {{text.substr(0, text.size() - 3), false}, Access::read_write};
+  return {{text, false}, Access::unsaid};
+}
+
+void MachineArguments::add_kernel_options(CLI::App& command) {
+  MachineConfig& machine = options_.machine;
+  constexpr const char* group = "Kernel";
+  command
+      .add_option("--kernel,-k", machine.kernel,
+                  "bzImage or ELF vmlinux\n(default: $MINIVM_KERNEL, minivm's own, the host's)")
+      ->type_name("FILE")
+      ->group(group);
+  command.add_option("--modules", machine.modules, "its modules (default: beside it, or /lib/modules/RELEASE)")
+      ->type_name("DIR")
+      ->group(group);
+  command
+      .add_option("--initrd", machine.initrd, "an initramfs to unpack over minivm's; without --rootfs it is the root")
+      ->type_name("FILE")
+      ->group(group);
+  command.add_option("--append", machine.append, "more words for the kernel command line")
+      ->type_name("WORDS")
+      ->group(group);
+  add_parsed(command, "--discovery", "how the guest learns of its devices: auto, acpi, fdt, cmdline",
+             [&machine](const std::string& text) { machine.discovery = parse_discovery(text); })
+      ->type_name("HOW")
+      ->group(group);
+  command.add_flag("--kaslr", machine.in_guest_unpack, "let the kernel unpack itself, at a random address (slower)")
+      ->group(group);
+}
+
+void MachineArguments::add_root_options(CLI::App& command) {
+  constexpr const char* group = "Root and disks";
+  MachineConfig& machine = options_.machine;
+  add_parsed(command, "--rootfs,-r", "a raw image with the root file system",
+             [this, &machine](const std::string& text) {
+               std::tie(machine.root.disk, root_access_) = parse_disk(text);
+               machine.root.kind = Root::Kind::disk;
+             })
+      ->type_name("FILE[:ro|:rw]")
+      ->group(group);
+  command.add_flag("--ephemeral", ephemeral_, "keep changes to the root in the guest's RAM, gone with it")
+      ->group(group);
+  add_parsed(command, "--disk", "one more raw image; may be given again",
+             [&machine](const std::string& text) { machine.disks.push_back(parse_disk(text).first); })
+      ->type_name("FILE[:ro]")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->group(group);
+}
+
+void MachineArguments::add_hardware_options(CLI::App& command) {
+  MachineConfig& machine = options_.machine;
+  constexpr const char* group = "Machine";
+  command.add_option("--cpus,-c", machine.cpus, "virtual CPUs (default 1)")
+      ->check(CLI::Range(1U, MachineConfig::max_cpus).description(""))
+      ->type_name("N")
+      ->group(group);
+  add_parsed(command, "--memory,-m", "RAM, taken from the host as the guest uses it (default 1G)",
+             [&machine](const std::string& text) { machine.memory = parse_memory(text); })
+      ->type_name("SIZE")
+      ->group(group);
+  command.add_option("--cid", machine.cid, "the guest's vsock address (default 3)")
+      ->check(CLI::Range(MachineConfig::min_cid, std::uint64_t{0xFFFF'FFFE}).description(""))
+      ->type_name("N")
+      ->group(group);
+  command.add_option("--hostname", machine.hostname, "(default minivm)")->type_name("NAME")->group(group);
+  command.add_option("--init", machine.init, "becomes PID 1, for instance /sbin/init")->type_name("PATH")->group(group);
+  add_parsed(command, "--console", "where the serial console goes: none, stdio, stderr, file:PATH",
+             [this](const std::string& text) { options_.console = parse_console(text); })
+      ->type_name("WHERE")
+      ->group(group);
+  add_parsed(command, "--boot-timeout", "how long the guest may take to get ready (default 60s, 0: for ever)",
+             [&machine](const std::string& text) { machine.boot_deadline = parse_duration(text); })
+      ->type_name("TIME")
+      ->group(group);
+}
+
+void MachineArguments::add_lifetime_options(CLI::App& command) {
+  add_parsed(command, "--timeout", "end everything after this long, with exit code 124",
+             [this](const std::string& text) { options_.timeout = parse_duration(text); })
+      ->type_name("TIME");
+  command.add_option("--json", options_.json_file, "write a record of how it ended")->type_name("FILE");
+  command.add_flag("--verbose,-v", verbosity_, "tell what is done; twice: the guest too");
+}
+
+void MachineArguments::settle(bool throw_away_by_default) {
+  log::set_level(verbosity_ == 0 ? log::Level::warning : verbosity_ == 1 ? log::Level::info : log::Level::debug);
+  MachineConfig& machine = options_.machine;
+  Root& root = machine.root;
+  if (root.kind == Root::Kind::built_in && !machine.initrd.empty()) root.kind = Root::Kind::initrd;
+  if (ephemeral_ && root_access_ == Access::read_write) {
+    throw std::invalid_argument("--ephemeral and a --rootfs that ends in :rw exclude each other");
+  }
+  root.throw_away =
+      root.kind == Root::Kind::disk && (ephemeral_ || (throw_away_by_default && root_access_ == Access::unsaid));
+  machine.verbose_guest = verbosity_ >= 2;
+}
+
+}  // namespace minivm

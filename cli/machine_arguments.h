@@ -1,0 +1,36 @@
+#pragma once
+
+#include "cli/options.h"
+
+namespace CLI {
+class App;
+}
+
+namespace minivm {
+
+/// The options that make a machine, for `run` and `boot`.
+class MachineArguments {
+ public:
+  /// Adds them to `command`, whose parser writes to `options`.
+  MachineArguments(CLI::App& command, MachineOptions& options);
+
+  /// What they mean together, once they are parsed; sets the log level. Throws std::invalid_argument.
+  void settle(bool throw_away_by_default);
+
+ private:
+  /// FILE, FILE:ro or FILE:rw.
+  enum class Access : std::uint8_t { unsaid, read_only, read_write };
+
+  static std::pair<Disk, Access> parse_disk(const std::string& text);
+  void add_kernel_options(CLI::App& command);
+  void add_root_options(CLI::App& command);
+  void add_hardware_options(CLI::App& command);
+  void add_lifetime_options(CLI::App& command);
+
+  MachineOptions& options_;
+  Access root_access_ = Access::unsaid;
+  bool ephemeral_ = false;
+  int verbosity_ = 0;
+};
+
+}  // namespace minivm
