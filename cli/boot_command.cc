@@ -6,11 +6,17 @@
 
 #include <chrono>
 #include <csignal>
+#include <functional>
+#include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "base/log.h"
 #include "cli/console_choice.h"
 #include "cli/console_input.h"
+#include "cli/detach.h"
+#include "cli/named_machine.h"
 #include "cli/record.h"
 #include "cli/report.h"
 #include "cli/signals.h"
@@ -32,18 +38,22 @@ constexpr std::size_t shown_console_lines = 20;
 /// The machine of `minivm boot`, and what its user may do to it. All but `run` on the machine's loop thread.
 class BootedMachine {
  public:
-  explicit BootedMachine(const BootOptions& options);
+  /// `on_ready` is called on the loop's thread.
+  BootedMachine(const BootOptions& options, HostFile console, std::function<void()> on_ready);
 
+  Machine& machine() noexcept { return machine_; }
   RunResult run();
+  /// Lets the guest sync and unmount; the second time, or when it does not answer, it is cut off.
+  void end_softly(int exit_code, std::chrono::milliseconds deadline = power_off_deadline);
+  void end_now(int exit_code);
 
  private:
   HostFile open_input() const;
   void on_signal(int number);
-  void end_softly(int exit_code);
-  void end_now(int exit_code);
   RunResult result_of(const MachineEnd& end);
 
   const BootOptions& options_;
+  std::function<void()> on_ready_;
   bool on_terminal_;
   std::optional<int> exit_code_;  // decided by us and not by the guest
   std::optional<std::int64_t> ready_ns_;
@@ -52,14 +62,16 @@ class BootedMachine {
   std::optional<ConsoleInput> input_;
 };
 
-BootedMachine::BootedMachine(const BootOptions& options)
+BootedMachine::BootedMachine(const BootOptions& options, HostFile console, std::function<void()> on_ready)
     : options_(options),
+      on_ready_(std::move(on_ready)),
       on_terminal_(options.console.kind == ConsoleChoice::Kind::stdio && ::isatty(STDIN_FILENO) != 0),
-      machine_(options.machine, open_console(options.console),
+      machine_(options.machine, std::move(console),
                {.hello = [] {},
                 .ready =
                     [this](const protocol::Ready&) {
                       ready_ns_ = std::chrono::steady_clock::now().time_since_epoch().count();
+                      on_ready_();
                     }}),
       signals_(machine_.loop(), [this](int number) { on_signal(number); }) {
   if (options.console.kind != ConsoleChoice::Kind::stdio) return;
@@ -85,12 +97,11 @@ void BootedMachine::on_signal(int number) {
   end_softly(signal_base + number);
 }
 
-/// Lets the guest sync and unmount; the second time, or when it does not answer, it is cut off.
-void BootedMachine::end_softly(int exit_code) {
+void BootedMachine::end_softly(int exit_code, std::chrono::milliseconds deadline) {
   if (exit_code_ || !machine_.channel().ready()) return end_now(exit_code);
   exit_code_ = exit_code;
   machine_.channel().power_off();
-  machine_.loop().after(power_off_deadline, [this, exit_code] { end_now(exit_code); });
+  machine_.loop().after(deadline, [this, exit_code] { end_now(exit_code); });
 }
 
 void BootedMachine::end_now(int exit_code) {
@@ -119,13 +130,32 @@ RunResult BootedMachine::result_of(const MachineEnd& end) {
   return result;
 }
 
+int boot_machine(const BootOptions& options, WaitingParent* parent) {
+  std::optional<NamedMachine> named;
+  if (options.is_named()) named.emplace(options, std::vector<std::string>(), parent);
+  BootedMachine booted(options, named ? named->console() : open_console(options.console), [&named] {
+    if (!named) return;
+    named->ready();
+    named->release_parent();
+  });
+  std::unique_ptr<MachineSocket> socket;
+  if (named) {
+    socket = named->open(booted.machine(),
+                         {.stop = [&booted](std::chrono::milliseconds deadline) { booted.end_softly(0, deadline); },
+                          .kill = [&booted] { booted.end_now(signal_base + SIGKILL); }});
+  }
+  const RunResult result = booted.run();
+  if (!result.failure.empty()) report_failure(result.failure, result.console_lines);
+  if (!options.json_file.empty()) write_record(options.json_file, result);
+  if (named) named->ended(result, *socket);
+  return result.exit_code;
+}
+
 }  // namespace
 
 int boot_command(const BootOptions& options) {
-  const RunResult result = BootedMachine(options).run();
-  if (!result.failure.empty()) report_failure(result.failure, result.console_lines);
-  if (!options.json_file.empty()) write_record(options.json_file, result);
-  return result.exit_code;
+  if (!options.detach) return boot_machine(options, nullptr);
+  return detach([&](WaitingParent& parent) { return boot_machine(options, &parent); });
 }
 
 }  // namespace minivm

@@ -12,6 +12,8 @@ class CommandArguments {
 
   /// Once they are parsed: the command's words, and whether it gets a terminal. Throws std::invalid_argument.
   void settle(WordsAfterMark after_mark);
+  /// --tty was given.
+  bool wants_terminal() const noexcept { return force_tty_; }
 
  private:
   void add_terminal_options();

@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <tuple>
 #include <utility>
 
 #include "base/log.h"
 #include "cli/parsed_option.h"
 #include "cli/units.h"
+#include "vmm/state_directory.h"
 
 namespace minivm {
 namespace {
@@ -40,6 +42,11 @@ std::uint64_t parse_memory(const std::string& text) {
   }
   if (bytes > host) throw std::invalid_argument(fmt::format("{}: the host has {} MiB", text, host >> 20));
   return bytes;
+}
+
+std::string parse_name(const std::string& text) {
+  if (is_machine_name(text)) return text;
+  throw std::invalid_argument(text + ": not 1 to 63 letters, digits, _ . - that start with a letter or digit");
 }
 
 }  // namespace
@@ -137,6 +144,13 @@ void MachineArguments::add_lifetime_options(CLI::App& command) {
   add_parsed(command, "--timeout", "end everything after this long, with exit code 124",
              [this](const std::string& text) { options_.timeout = parse_duration(text); })
       ->type_name("TIME");
+  constexpr const char* group = "Background";
+  command.add_flag("--detach,-d", options_.detach, "return when it is up, and print its name")->group(group);
+  add_parsed(command, "--name", "the machine's name, for exec, stop and the like (default: made up with -d)",
+             [this](const std::string& text) { options_.name = parse_name(text); })
+      ->type_name("NAME")
+      ->group(group);
+  command.add_flag("--rm", options_.remove, "leave nothing behind, not even logs and exit code")->group(group);
   command.add_option("--json", options_.json_file, "write a record of how it ended")->type_name("FILE");
   command.add_flag("--verbose,-v", verbosity_, "tell what is done; twice: the guest too");
 }
@@ -152,6 +166,15 @@ void MachineArguments::settle(bool throw_away_by_default) {
   root.throw_away =
       root.kind == Root::Kind::disk && (ephemeral_ || (throw_away_by_default && root_access_ == Access::unsaid));
   machine.verbose_guest = verbosity_ >= 2;
+  if (options_.detach && options_.console.kind == ConsoleChoice::Kind::stderr_only) {
+    throw std::invalid_argument("--console stderr and --detach exclude each other");
+  }
+  // The process in the background leaves this directory.
+  if (options_.detach && !options_.json_file.empty()) {
+    options_.json_file = std::filesystem::absolute(options_.json_file).string();
+  }
+  // In the background it is a log.
+  if (options_.detach && options_.console.kind == ConsoleChoice::Kind::stdio) options_.console = {};
 }
 
 }  // namespace minivm

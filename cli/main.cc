@@ -6,6 +6,9 @@
 #include "base/log.h"
 #include "cli/boot_command.h"
 #include "cli/doctor_command.h"
+#include "cli/exec_command.h"
+#include "cli/machine_list.h"
+#include "cli/machine_verbs.h"
 #include "cli/options.h"
 #include "cli/run_command.h"
 #include "vmm/exec_session.h"
@@ -16,6 +19,13 @@ namespace {
 
 int execute(const BootOptions& options) { return boot_command(options); }
 int execute(const RunOptions& options) { return run_command(options); }
+int execute(const ExecOptions& options) { return exec_command(options); }
+int execute(const ListOptions& options) { return list_command(options); }
+int execute(const StopOptions& options) { return stop_command(options); }
+int execute(const KillOptions& options) { return kill_command(options); }
+int execute(const WaitOptions& options) { return wait_command(options); }
+int execute(const RemoveOptions& options) { return remove_command(options); }
+int execute(const InspectOptions& options) { return inspect_command(options); }
 int execute(const DoctorOptions& options) { return doctor_command(options); }
 int execute(const Finished& finished) { return finished.exit_code; }
 

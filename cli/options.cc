@@ -26,11 +26,21 @@ struct Verb {
 };
 
 constexpr const char* start_group = "Start a machine";
+constexpr const char* running_group = "Machines that run";
 constexpr const char* host_group = "The host";
 
 constexpr std::array verbs{
     Verb{"run", "Run one command in a machine of its own, gone afterwards", start_group, make_run_subcommand, true},
     Verb{"boot", "Boot a whole machine, with its console on this terminal", start_group, make_boot_subcommand, false},
+    Verb{"exec", "Run one more command in a machine that runs", running_group, make_exec_subcommand, true},
+    Verb{"shell", "Open a login shell in a machine that runs", running_group, make_shell_subcommand, false},
+    Verb{"ps", "List the machines", running_group, make_list_subcommand, false},
+    Verb{"stop", "Let machines end in order", running_group, make_stop_subcommand, false},
+    Verb{"kill", "End machines at once", running_group, make_kill_subcommand, false},
+    Verb{"wait", "Wait until machines have ended, and print their exit codes", running_group, make_wait_subcommand,
+         false},
+    Verb{"rm", "Remove what machines that have ended left behind", running_group, make_remove_subcommand, false},
+    Verb{"inspect", "Tell all about machines", running_group, make_inspect_subcommand, false},
     Verb{"doctor", "Check what this host can do, and say how to mend what it cannot", host_group,
          make_doctor_subcommand, false},
 };
@@ -74,6 +84,9 @@ CommandLine::CommandLine() {
       "  minivm run -- uname -a                              a command in the default guest\n"
       "  minivm run --rootfs debian.img -- make test         in an image, which stays as it is\n"
       "  minivm boot --kernel bzImage --rootfs distro.img    a whole machine on this terminal\n"
+      "  minivm run -d --name web -- httpd -f                in the background, under a name\n"
+      "  minivm exec web -- ps                               one more command in it\n"
+      "  minivm stop web                                     and its end\n"
       "  minivm doctor                                       what this host can do, and what to mend\n");
 }
 

@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "minivm/config.h"
 
@@ -24,6 +25,11 @@ struct MachineOptions {
   ConsoleChoice console;
   std::chrono::milliseconds timeout{0};  // 0: none
   std::string json_file;                 // where the record of how it ended goes; empty: nowhere
+  std::string name;                      // under which others find it; empty: made up with `detach`, else none
+  bool detach = false;                   // in the background
+  bool remove = false;                   // with `detach`: nothing stays when it has ended
+
+  bool is_named() const noexcept { return detach || !name.empty(); }
 };
 
 struct BootOptions : MachineOptions {};
@@ -38,12 +44,50 @@ struct DoctorOptions {
   std::string kernel;
 };
 
+/// A command in a machine that runs.
+struct ExecOptions {
+  std::string machine;
+  Command command;
+  std::chrono::milliseconds timeout{0};  // 0: none
+  bool detach = false;
+};
+
+struct ListOptions {
+  bool all = false;  // those that have ended too
+  bool json = false;
+  bool names = false;  // nothing else
+};
+
+struct StopOptions {
+  std::vector<std::string> machines;
+  std::chrono::milliseconds deadline{10'000};
+};
+
+struct KillOptions {
+  std::vector<std::string> machines;
+};
+
+struct WaitOptions {
+  std::vector<std::string> machines;
+};
+
+struct RemoveOptions {
+  std::vector<std::string> machines;
+  bool force = false;  // end those that run
+};
+
+struct InspectOptions {
+  std::vector<std::string> machines;
+  bool json = false;
+};
+
 /// Said and done: help, version, or a complaint.
 struct Finished {
   int exit_code = 0;
 };
 
-using Options = std::variant<BootOptions, RunOptions, DoctorOptions, Finished>;
+using Options = std::variant<BootOptions, RunOptions, ExecOptions, ListOptions, StopOptions, KillOptions, WaitOptions,
+                             RemoveOptions, InspectOptions, DoctorOptions, Finished>;
 
 /// Reads the command line. Prints help to stdout and complaints to stderr; otherwise has no side effects but the log
 /// level.

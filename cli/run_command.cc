@@ -2,11 +2,15 @@
 
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
+#include <memory>
 #include <optional>
 
 #include "base/log.h"
 #include "cli/console_choice.h"
+#include "cli/detach.h"
+#include "cli/named_machine.h"
 #include "cli/record.h"
 #include "cli/report.h"
 #include "cli/signals.h"
@@ -15,37 +19,58 @@
 
 namespace minivm {
 
-int run_command(const RunOptions& options) {
+namespace {
+
+int run_machine(const RunOptions& options, WaitingParent* parent) {
   Command command = options.command;
   if (command.tty) add_terminal_type(command.env);
+  std::optional<NamedMachine> named;
+  if (options.is_named()) named.emplace(options, command.argv, parent);
   std::optional<RawTerminal> terminal;
   const TerminalSize size = terminal_size(STDIN_FILENO);
 
   CommandRun::Options run_options;
   run_options.timeout = options.timeout;
-  run_options.console = open_console(options.console);
+  run_options.console = named ? named->console() : open_console(options.console);
+  if (named) run_options.streams = named->streams();
   run_options.rows = size.rows;
   run_options.columns = size.columns;
   // Only now: Ctrl-C ends a boot that takes too long.
   run_options.on_start = [&] {
     if (command.tty && ::isatty(STDIN_FILENO) != 0) terminal.emplace(STDIN_FILENO);
+    if (named) named->ready();
   };
-  CommandRun run(options.machine, command, std::move(run_options));
-  const SignalWatch signals(run.machine().loop(), [&](int number) {
+  if (named) run_options.on_started = [&] { named->release_parent(); };
+  CommandRun command_run(options.machine, command, std::move(run_options));
+  std::unique_ptr<MachineSocket> socket;
+  if (named) {
+    socket = named->open(command_run.machine(),
+                         {.stop = [&command_run](std::chrono::milliseconds deadline) { command_run.stop(deadline); },
+                          .kill = [&command_run] { command_run.kill(); }});
+  }
+  const SignalWatch signals(command_run.machine().loop(), [&](int number) {
     if (number == SIGWINCH) {
       const TerminalSize now = terminal_size(STDIN_FILENO);
-      run.resize(now.rows, now.columns);
+      command_run.resize(now.rows, now.columns);
     } else {
-      run.signal(number);
+      command_run.signal(number);
     }
   });
-  const RunResult result = run.run();
+  const RunResult result = command_run.run();
   terminal.reset();
 
   if (!result.failure.empty()) report_failure(result.failure, result.console_lines);
   if (result.status && result.status->out_of_memory) log::warning("the guest ran out of memory and killed the command");
   if (!options.json_file.empty()) write_record(options.json_file, result);
+  if (named) named->ended(result, *socket);
   return result.exit_code;
+}
+
+}  // namespace
+
+int run_command(const RunOptions& options) {
+  if (!options.detach) return run_machine(options, nullptr);
+  return detach([&](WaitingParent& parent) { return run_machine(options, &parent); });
 }
 
 }  // namespace minivm

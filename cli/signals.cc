@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <utility>
 
 namespace minivm {
 namespace {
@@ -23,10 +24,17 @@ UniqueFd open_signals() {
 
 }  // namespace
 
-SignalWatch::SignalWatch(EventLoop& loop, std::function<void(int number)> on_signal) : fd_(open_signals()) {
-  loop.watch(fd_.get(), EPOLLIN, [fd = fd_.get(), on_signal = std::move(on_signal)](std::uint32_t) {
-    signalfd_siginfo info{};
-    while (::read(fd, &info, sizeof info) == sizeof info) on_signal(static_cast<int>(info.ssi_signo));
+SignalQueue::SignalQueue() : fd_(open_signals()) {}
+
+std::optional<int> SignalQueue::next() const noexcept {
+  signalfd_siginfo info{};
+  if (::read(fd_.get(), &info, sizeof info) != sizeof info) return std::nullopt;
+  return static_cast<int>(info.ssi_signo);
+}
+
+SignalWatch::SignalWatch(EventLoop& loop, std::function<void(int number)> on_signal) {
+  loop.watch(queue_.fd(), EPOLLIN, [this, on_signal = std::move(on_signal)](std::uint32_t) {
+    while (const auto number = queue_.next()) on_signal(*number);
   });
 }
 

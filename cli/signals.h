@@ -1,20 +1,35 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 
 #include "base/event_loop.h"
 #include "base/fd.h"
 
 namespace minivm {
 
-/// Turns SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and SIGWINCH into calls on the loop's thread. Build it
-/// before threads start: they inherit the mask.
+/// SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and SIGWINCH, taken from a descriptor instead of interrupting.
+/// Build it before threads start: they inherit the mask.
+class SignalQueue {
+ public:
+  SignalQueue();
+
+  /// For poll(2).
+  int fd() const noexcept { return fd_.get(); }
+  /// The next that has come; nothing when none has.
+  std::optional<int> next() const noexcept;
+
+ private:
+  UniqueFd fd_;
+};
+
+/// Turns those signals into calls on the loop's thread.
 class SignalWatch {
  public:
   SignalWatch(EventLoop& loop, std::function<void(int number)> on_signal);
 
  private:
-  UniqueFd fd_;
+  SignalQueue queue_;
 };
 
 }  // namespace minivm

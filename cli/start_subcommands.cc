@@ -18,6 +18,7 @@ class BootSubcommand final : public Subcommand {
         "A root image is written to unless it ends in :ro or --ephemeral is given; its own init runs (--init to "
         "choose).\n"
         "On a terminal all keys go to the guest; Ctrl-A x ends the machine, Ctrl-A Ctrl-A sends Ctrl-A.\n"
+        "With -d it runs in the background until it powers off or is stopped.\n"
         "Exit code: 0 the guest powered off or rebooted, 125 it failed, 124 --timeout, 128+N signal N.\n");
   }
 
@@ -38,6 +39,7 @@ class RunSubcommand final : public Subcommand {
   explicit RunSubcommand(CLI::App& command) : machine_(command, options_), command_(command, options_.command) {
     command.footer(
         "A root image stays as it is: changes are kept in the guest's RAM, unless it ends in :rw.\n"
+        "With -d the machine lives as long as the command, without one until it is stopped.\n"
         "Exit code: the command's own; 128+N killed by signal N; 127 not found; 126 not executable; 125 minivm or the\n"
         "guest failed; 124 --timeout.\n");
   }
@@ -45,11 +47,19 @@ class RunSubcommand final : public Subcommand {
   Options result(WordsAfterMark after_mark) override {
     machine_.settle(true);
     command_.settle(std::move(after_mark));
-    if (options_.command.argv.empty()) throw std::invalid_argument("run: no command given; see minivm run --help");
+    if (options_.command.argv.empty()) {
+      if (options_.detach) return idle_machine();
+      throw std::invalid_argument("run: no command given; see minivm run --help");
+    }
+    // Nobody is there to type.
+    if (options_.detach) options_.command.tty = command_.wants_terminal();
     return std::move(options_);
   }
 
  private:
+  /// Without a command it is there for those that `exec` brings.
+  BootOptions idle_machine() { return BootOptions{std::move(static_cast<MachineOptions&>(options_))}; }
+
   RunOptions options_;
   MachineArguments machine_;
   CommandArguments command_;

@@ -31,6 +31,14 @@ class Subcommand {
 /// Each adds its verb's options to `command`.
 std::unique_ptr<Subcommand> make_run_subcommand(CLI::App& command);
 std::unique_ptr<Subcommand> make_boot_subcommand(CLI::App& command);
+std::unique_ptr<Subcommand> make_exec_subcommand(CLI::App& command);
+std::unique_ptr<Subcommand> make_shell_subcommand(CLI::App& command);
+std::unique_ptr<Subcommand> make_list_subcommand(CLI::App& command);
+std::unique_ptr<Subcommand> make_stop_subcommand(CLI::App& command);
+std::unique_ptr<Subcommand> make_kill_subcommand(CLI::App& command);
+std::unique_ptr<Subcommand> make_wait_subcommand(CLI::App& command);
+std::unique_ptr<Subcommand> make_remove_subcommand(CLI::App& command);
+std::unique_ptr<Subcommand> make_inspect_subcommand(CLI::App& command);
 std::unique_ptr<Subcommand> make_doctor_subcommand(CLI::App& command);
 
 }  // namespace minivm

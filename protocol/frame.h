@@ -31,6 +31,15 @@ enum class FrameType : std::uint16_t {
   signal = 18,     // Signal, id of the exec: to its whole process group
   resize = 19,     // Resize, id of the exec
   power_off = 20,  // no payload: TERM, grace, KILL, sync, unmount, power off
+
+  // Only on a machine's control socket, protocol/machine_socket.h. To the client:
+  refused = 32,  // Refused: the request cannot be served, or not any more
+  ended = 33,    // Ended: the machine has ended; the last frame for those that asked to watch
+  // from the client:
+  keep = 48,   // no payload: the exec outlives this connection
+  watch = 49,  // no payload: tell when the machine ends
+  stop = 50,   // Stop: let the machine end, and watch
+  kill = 51,   // no payload: end the machine now, and watch
 };
 
 /// {u32 payload length, u16 type, u16 flags (zero), u32 exec id}, little-endian, then the payload.

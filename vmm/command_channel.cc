@@ -6,15 +6,19 @@
 #include <chrono>
 #include <cstring>
 #include <stdexcept>
+#include <tuple>
 #include <utility>
 
 #include "base/log.h"
 #include "devices/virtio/vsock_fd.h"
+#include "vmm/exec_request.h"
 
 namespace minivm {
 namespace {
 
-constexpr std::size_t longest_frame = protocol::FrameHeader::size + protocol::FrameHeader::max_payload;
+/// Bytes of requests that may wait for a guest that does not read: many callers may ask at once, each for a frame of
+/// its own.
+constexpr std::size_t max_unread = std::size_t{8} << 20;
 
 std::uint64_t realtime_ns() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
@@ -47,51 +51,60 @@ std::shared_ptr<virtio::VsockEndpoint> CommandChannel::accept_control() {
 
 // NOLINTNEXTLINE(performance-unnecessary-value-param): it moves into the session, which clang 14 does not see
 CommandChannel::ExecId CommandChannel::exec(Command command, CommandStreams streams, std::uint16_t rows,
-                                            std::uint16_t columns, ExecSession::OnEnd on_end) {
+                                            std::uint16_t columns, ExecSession::OnEnd on_end,
+                                            ExecSession::OnStart on_start) {
+  if (control_->unsent() > max_unread) throw std::runtime_error("exec request: the guest does not take any more");
   const ExecId id = next_id_++;
-  protocol::Exec fixed;
-  fixed.flags = (command.tty ? protocol::Exec::tty : 0) | (streams.program ? protocol::Exec::upload : 0);
-  fixed.rows = rows;
-  fixed.columns = columns;
-  fixed.user = command.user;
-  fixed.directory = command.directory;
-  fixed.program_size = streams.program_size;
   const std::uint32_t sinks = (streams.output ? 1U : 0U) + (streams.error ? 1U : 0U);
-  if (streams.program) fixed.program_port = offer_stream(id, std::move(streams.program), {});
-  if (command.tty) {
-    fixed.stdin_port = offer_stream(id, std::move(streams.input), std::move(streams.output));
-  } else {
-    if (streams.input) fixed.stdin_port = offer_stream(id, std::move(streams.input), {});
-    if (streams.output) fixed.stdout_port = offer_stream(id, {}, std::move(streams.output));
-    if (streams.error) fixed.stderr_port = offer_stream(id, {}, std::move(streams.error));
+  const protocol::Exec offered = offer_streams(id, command, std::move(streams), {rows, columns});
+  std::vector<std::byte> frame;
+  try {
+    frame = encode_exec(id, command, offered);
+  } catch (...) {
+    withdraw_streams(offered);
+    throw;
   }
   // Posted: the session is busy calling when it ends.
-  auto end = [this, id, on_end = std::move(on_end)](ExecOutcome outcome) {
-    loop_.post([this, id, on_end, outcome = std::move(outcome)] {
+  auto end = [this, id, offered, on_end = std::move(on_end)](ExecOutcome outcome) {
+    loop_.post([this, id, offered, on_end, outcome = std::move(outcome)] {
       sessions_.erase(id);
+      // What the guest never dialled would keep the caller's descriptors.
+      withdraw_streams(offered);
       on_end(outcome);
     });
   };
-  const auto [session, inserted] = sessions_.try_emplace(id, std::move(command), sinks, std::move(end));
-  const Command& kept = session->second.command();
-  fixed.user = kept.user;
-  fixed.directory = kept.directory;
-  // Not filled: what a short request leaves untouched takes no memory.
-  const auto storage = std::make_unique_for_overwrite<std::byte[]>(longest_frame);
-  const auto frame =
-      protocol::encode_frame(std::span(storage.get(), longest_frame), protocol::FrameType::exec, id,
-                             protocol::ExecRequest<std::vector<std::string>>{fixed, kept.argv, kept.env});
-  if (frame.empty()) {
-    sessions_.erase(session);
-    throw std::runtime_error(fmt::format("arguments and environment: more than {} KiB", longest_frame >> 10));
-  }
+  sessions_.try_emplace(id, std::move(command), sinks, std::move(end), std::move(on_start));
   control_->send(frame);
   return id;
+}
+
+protocol::Exec CommandChannel::offer_streams(ExecId id, const Command& command, CommandStreams streams,
+                                             std::pair<std::uint16_t, std::uint16_t> size) {
+  protocol::Exec offered;
+  std::tie(offered.rows, offered.columns) = size;
+  offered.program_size = streams.program_size;
+  if (streams.program) offered.program_port = offer_stream(id, std::move(streams.program), {});
+  if (command.tty) {
+    offered.stdin_port = offer_stream(id, std::move(streams.input), std::move(streams.output));
+    return offered;
+  }
+  if (streams.input) offered.stdin_port = offer_stream(id, std::move(streams.input), {});
+  if (streams.output) offered.stdout_port = offer_stream(id, {}, std::move(streams.output));
+  if (streams.error) offered.stderr_port = offer_stream(id, {}, std::move(streams.error));
+  return offered;
+}
+
+void CommandChannel::withdraw_streams(const protocol::Exec& offered) noexcept {
+  for (const std::uint32_t port :
+       {offered.program_port, offered.stdin_port, offered.stdout_port, offered.stderr_port}) {
+    if (port != 0) vsock_.unlisten(port);
+  }
 }
 
 /// Makes a port on which the guest finds the caller's descriptors, once.
 std::uint32_t CommandChannel::offer_stream(ExecId id, HostFile source, HostFile sink) {
   const std::uint32_t port = next_stream_port_++;
+  if (next_stream_port_ == 0) next_stream_port_ = protocol::first_stream_port;
   const bool has_sink = static_cast<bool>(sink);
   auto endpoint = virtio::make_fd_endpoint(loop_, std::move(source), std::move(sink), [this, id, has_sink](int error) {
     if (!has_sink) return;
@@ -164,6 +177,8 @@ void CommandChannel::on_exec_frame(const protocol::FrameHeader& header, protocol
   if (session == sessions_.end()) return;
   if (header.type == protocol::FrameType::exited) {
     if (const auto exited = protocol::Exited::decode(reader)) session->second.exited(*exited);
+  } else if (header.type == protocol::FrameType::started) {
+    session->second.started();
   } else if (header.type == protocol::FrameType::exec_failed) {
     if (const auto failed = protocol::ExecFailed::decode(reader)) session->second.failed(*failed);
   }

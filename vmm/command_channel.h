@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "base/event_loop.h"
 #include "devices/virtio/vsock.h"
@@ -30,10 +31,10 @@ class CommandChannel {
   CommandChannel(virtio::Vsock& vsock, EventLoop& loop, Events events);
 
   bool ready() const noexcept { return ready_; }
-  /// Needs `ready`. `on_end` is called later, not from within. Throws std::runtime_error when the request is too long
-  /// for one frame.
+  /// Needs `ready`. `on_end` is called later, not from within; `on_start`, if given, before it when the program runs.
+  /// Throws std::runtime_error when the request is too long for one frame, or when the guest leaves too many unread.
   ExecId exec(Command command, CommandStreams streams, std::uint16_t rows, std::uint16_t columns,
-              ExecSession::OnEnd on_end);
+              ExecSession::OnEnd on_end, ExecSession::OnStart on_start = nullptr);
   void signal(ExecId id, int number);
   void resize(ExecId id, std::uint16_t rows, std::uint16_t columns);
   /// Asks the guest to end everything and power off.
@@ -44,6 +45,9 @@ class CommandChannel {
   bool on_frame(const protocol::FrameHeader& header, std::span<const std::byte> payload);
   void on_exec_frame(const protocol::FrameHeader& header, protocol::Reader reader);
   void on_lost(const std::string& reason);
+  protocol::Exec offer_streams(ExecId id, const Command& command, CommandStreams streams,
+                               std::pair<std::uint16_t, std::uint16_t> size);
+  void withdraw_streams(const protocol::Exec& offered) noexcept;
   std::uint32_t offer_stream(ExecId id, HostFile source, HostFile sink);
   template <typename Message>
   void send(protocol::FrameType type, ExecId id, const Message& message);

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <csignal>
 #include <utility>
 
 #include "vmm/upload.h"
@@ -17,6 +18,8 @@ using namespace std::chrono_literals;
 constexpr auto power_off_deadline = 10s;
 /// The channel breaks a moment before the guest's own end says why.
 constexpr auto end_follows_loss = 500ms;
+/// What the guest gets of a deadline to end its processes, sync and unmount.
+constexpr auto guest_grace = 2s;
 constexpr std::size_t shown_console_lines = 20;
 
 /// Empty for a descriptor that is closed: the guest then gets /dev/null.
@@ -73,7 +76,10 @@ RunResult CommandRun::run() {
   if (options_.timeout.count() > 0) machine_.loop().after(options_.timeout, [this] { on_timeout(); });
   const MachineEnd end = machine_.run();
   result_.first_run_ns = machine_.first_run_ns();
-  if (!decided_) {
+  if (!decided_ && stopping_) {
+    result_.exit_code = 128 + SIGKILL;
+    result_.failure = "the command did not end by SIGTERM";
+  } else if (!decided_) {
     result_.exit_code = ExecOutcome::launcher_failed;
     result_.failure = exec_ ? describe(end) + " before the command ended" : describe(end);
     result_.console_lines = machine_.console().last_lines(shown_console_lines);
@@ -85,8 +91,9 @@ void CommandRun::on_ready() {
   result_.ready_ns = std::chrono::steady_clock::now().time_since_epoch().count();
   if (options_.on_start) options_.on_start();
   try {
-    exec_ = machine_.channel().exec(command_, std::move(streams_), options_.rows, options_.columns,
-                                    [this](const ExecOutcome& outcome) { on_outcome(outcome); });
+    exec_ = machine_.channel().exec(
+        command_, std::move(streams_), options_.rows, options_.columns,
+        [this](const ExecOutcome& outcome) { on_outcome(outcome); }, options_.on_started);
   } catch (const std::exception& error) {
     stop_with(ExecOutcome::launcher_failed, error.what());
   }
@@ -133,6 +140,21 @@ void CommandRun::signal(int number) {
     decided_ = true;
     result_.exit_code = 128 + number;
   }
+  machine_.end({MachineEnd::Reason::stopped, {}});
+}
+
+void CommandRun::stop(std::chrono::milliseconds deadline) {
+  if (std::exchange(stopping_, true)) return;
+  machine_.loop().after(deadline, [this] { kill(); });
+  if (!exec_) return kill();
+  machine_.channel().signal(*exec_, SIGTERM);
+  machine_.loop().after(deadline - std::min<std::chrono::milliseconds>(deadline / 2, guest_grace), [this] {
+    if (machine_.channel().ready()) machine_.channel().power_off();
+  });
+}
+
+void CommandRun::kill() {
+  stop_with(128 + SIGKILL, {});
   machine_.end({MachineEnd::Reason::stopped, {}});
 }
 

@@ -20,7 +20,8 @@ class CommandRun {
     HostFile console;                      // the guest's serial output; empty: only remembered
     std::uint16_t rows = 0;                // of the terminal, with Command::tty
     std::uint16_t columns = 0;
-    std::function<void()> on_start;  // right before the command is asked for
+    std::function<void()> on_start;    // right before the command is asked for
+    std::function<void()> on_started;  // it runs
   };
 
   /// Throws when the machine cannot be built, or when the file to upload is no ELF64 program for x86-64.
@@ -31,6 +32,10 @@ class CommandRun {
   /// To the command's process group; before it runs, or the second time, the machine ends with 128 + `number`.
   void signal(int number);
   void resize(std::uint16_t rows, std::uint16_t columns);
+  /// SIGTERM to the command; what still runs shortly before the deadline is ended by the guest, then by the host.
+  void stop(std::chrono::milliseconds deadline);
+  /// Ends the machine at once.
+  void kill();
 
   RunResult run();
 
@@ -51,6 +56,7 @@ class CommandRun {
   bool decided_ = false;  // result_ has its exit code
   std::optional<CommandChannel::ExecId> exec_;
   int signals_ = 0;
+  bool stopping_ = false;
   Machine machine_;  // last: its threads call the rest
 };
 

@@ -5,12 +5,6 @@
 #include <utility>
 
 namespace minivm {
-namespace {
-
-/// A guest that sends a longer frame does not speak the protocol, so this bounds what is kept of it.
-constexpr std::size_t max_incoming = protocol::FrameHeader::size + protocol::FrameHeader::max_payload;
-
-}  // namespace
 
 ControlConnection::ControlConnection(OnFrame on_frame, OnClosed on_closed)
     : on_frame_(std::move(on_frame)), on_closed_(std::move(on_closed)) {}
@@ -29,31 +23,12 @@ void ControlConnection::attached(virtio::VsockStream& stream) noexcept {
 std::size_t ControlConnection::receive(std::span<const iovec> data) noexcept {
   std::size_t taken = 0;
   for (const iovec& part : data) {
-    std::span bytes(static_cast<const std::byte*>(part.iov_base), part.iov_len);
-    while (!bytes.empty() && !broken_) {
-      const auto now = bytes.first(std::min(bytes.size(), max_incoming - incoming_.size()));
-      incoming_.insert(incoming_.end(), now.begin(), now.end());
-      bytes = bytes.subspan(now.size());
-      if (!take_frames()) break_off();
-    }
+    const std::span bytes(static_cast<const std::byte*>(part.iov_base), part.iov_len);
+    if (!broken_ && !incoming_.take(bytes, on_frame_)) break_off();
     // After a broken frame the rest is dropped: nothing in it can be trusted.
     taken += part.iov_len;
   }
   return taken;
-}
-
-/// Hands every complete frame over, and keeps the rest.
-bool ControlConnection::take_frames() {
-  std::span<const std::byte> rest(incoming_);
-  while (const auto header = protocol::FrameHeader::decode(rest)) {
-    if (header->length > protocol::FrameHeader::max_payload) return false;
-    const std::size_t size = protocol::FrameHeader::size + header->length;
-    if (rest.size() < size) break;
-    if (!on_frame_(*header, rest.subspan(protocol::FrameHeader::size, header->length))) return false;
-    rest = rest.subspan(size);
-  }
-  incoming_.erase(incoming_.begin(), incoming_.end() - static_cast<std::ptrdiff_t>(rest.size()));
-  return true;
 }
 
 /// Nobody waits for a guest that no longer speaks the protocol.

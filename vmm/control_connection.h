@@ -7,15 +7,15 @@
 #include <vector>
 
 #include "devices/virtio/vsock_endpoint.h"
-#include "protocol/frame.h"
+#include "vmm/frame_buffer.h"
 
 namespace minivm {
 
 /// The host end of the control connection: bytes to frames and back, nothing more. Event-loop thread.
 class ControlConnection final : public virtio::VsockEndpoint {
  public:
-  /// `payload` is valid during the call. False ends the connection: the guest does not speak the protocol.
-  using OnFrame = std::function<bool(const protocol::FrameHeader& header, std::span<const std::byte> payload)>;
+  /// False ends the connection: the guest does not speak the protocol.
+  using OnFrame = FrameBuffer::OnFrame;
   /// The connection is gone; `reason` is for people.
   using OnClosed = std::function<void(std::string reason)>;
 
@@ -23,6 +23,8 @@ class ControlConnection final : public virtio::VsockEndpoint {
 
   /// Queues one encoded frame. What waits is bounded by what callers ask for: a few requests of at most 1 MiB.
   void send(std::span<const std::byte> frame);
+  /// Bytes that the guest has not taken yet.
+  std::size_t unsent() const noexcept { return outgoing_.size() - sent_; }
 
   void attached(virtio::VsockStream& stream) noexcept override;
   std::size_t receive(std::span<const iovec> data) noexcept override;
@@ -32,14 +34,13 @@ class ControlConnection final : public virtio::VsockEndpoint {
   void closed(bool clean) noexcept override;
 
  private:
-  bool take_frames();
   void break_off();
   void end(std::string reason);
 
   OnFrame on_frame_;
   OnClosed on_closed_;
   virtio::VsockStream* stream_ = nullptr;
-  std::vector<std::byte> incoming_;  // less than one frame
+  FrameBuffer incoming_;
   std::vector<std::byte> outgoing_;
   std::size_t sent_ = 0;  // of outgoing_
   bool broken_ = false;

@@ -52,13 +52,23 @@ ExecOutcome describe_failure(const protocol::ExecFailed& failed, const Command& 
                                                 : "not found in the guest's PATH";
   } else if (failed.step == protocol::ExecStep::user && error == ENOENT) {
     reason = "no such user or group";
+  } else if (failed.step == protocol::ExecStep::request && error == EAGAIN) {
+    reason = "the guest runs as many commands as it can already";
   }
   outcome.failure = fmt::format("{}: {}", describe_step(failed.step, command), reason);
   return outcome;
 }
 
-ExecSession::ExecSession(Command command, std::uint32_t open_sinks, OnEnd on_end)
-    : command_(std::move(command)), open_sinks_(open_sinks), on_end_(std::move(on_end)) {}
+ExecSession::ExecSession(Command command, std::uint32_t open_sinks, OnEnd on_end, OnStart on_start)
+    : command_(std::move(command)),
+      open_sinks_(open_sinks),
+      on_end_(std::move(on_end)),
+      on_start_(std::move(on_start)) {}
+
+void ExecSession::started() {
+  // Once, whatever the guest says.
+  if (on_start_) std::exchange(on_start_, nullptr)();
+}
 
 void ExecSession::exited(const protocol::Exited& exited) {
   ExitStatus status;

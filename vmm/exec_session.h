@@ -41,11 +41,13 @@ ExecOutcome describe_failure(const protocol::ExecFailed& failed, const Command& 
 class ExecSession {
  public:
   using OnEnd = std::function<void(ExecOutcome outcome)>;
+  using OnStart = std::function<void()>;
 
-  ExecSession(Command command, std::uint32_t open_sinks, OnEnd on_end);
+  ExecSession(Command command, std::uint32_t open_sinks, OnEnd on_end, OnStart on_start = nullptr);
 
   const Command& command() const noexcept { return command_; }
 
+  void started();
   void exited(const protocol::Exited& exited);
   void failed(const protocol::ExecFailed& failed);
   /// The channel broke: nothing more will be heard.
@@ -59,6 +61,7 @@ class ExecSession {
   Command command_;
   std::uint32_t open_sinks_;
   OnEnd on_end_;
+  OnStart on_start_;
   std::optional<ExecOutcome> outcome_;
 };
 

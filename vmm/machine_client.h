@@ -1,0 +1,66 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "base/fd.h"
+#include "minivm/run.h"
+#include "protocol/messages.h"
+#include "vmm/frame_buffer.h"
+
+namespace minivm {
+
+/// The client's end of a machine's control socket: one exec, or one wish about the machine. Blocks in `send`s only, and
+/// those have a deadline.
+class MachineClient {
+ public:
+  struct Events {
+    std::function<void()> started = [] {};
+    std::function<void(const ExitStatus& status)> exited = [](const ExitStatus&) {};
+    std::function<void(int exit_code, std::string reason)> refused = [](int, const std::string&) {};
+    std::function<void(int exit_code)> ended = [](int) {};  // the machine
+  };
+
+  /// Throws std::runtime_error: there is no such machine, or it has ended.
+  explicit MachineClient(std::string name);
+
+  const std::string& name() const noexcept { return name_; }
+  /// For poll(2).
+  int fd() const noexcept { return socket_.get(); }
+  /// The machine has answered: its process lives.
+  bool welcomed() const noexcept { return welcomed_; }
+
+  /// Runs `command` on the caller's descriptors; one that is closed is /dev/null there. With `keep`, the command
+  /// outlives this connection. Throws UploadError, or std::exception when the request cannot be sent.
+  void exec(const Command& command, const Streams& streams, std::uint16_t rows, std::uint16_t columns, bool keep);
+  void signal(int number);
+  void resize(std::uint16_t rows, std::uint16_t columns);
+  void watch();
+  void stop(std::chrono::milliseconds deadline);
+  void kill();
+
+  /// Takes what has come, waiting for it when there is nothing. False when the machine's process has closed the
+  /// connection. Throws std::runtime_error when it does not speak this protocol.
+  bool receive(const Events& events);
+  /// Waits until the machine's process has let go of all that it had. False when the deadline came first.
+  bool wait_until_gone(std::chrono::milliseconds deadline) const;
+
+ private:
+  void connect();
+  bool on_frame(const protocol::FrameHeader& header, std::span<const std::byte> payload, const Events& events);
+  void send(std::span<const std::byte> bytes, std::span<const int> descriptors = {});
+  template <typename Message>
+  void send_frame(protocol::FrameType type, const Message& message);
+
+  std::string name_;
+  UniqueFd directory_;
+  UniqueFd socket_;
+  FrameBuffer incoming_;
+  bool greeted_ = false;  // hello is on its way
+  bool welcomed_ = false;
+};
+
+}  // namespace minivm
