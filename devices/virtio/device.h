@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -8,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "devices/virtio/config_space.h"
 #include "devices/virtio/interrupt.h"
 #include "devices/virtio/virtqueue.h"
 
@@ -29,17 +29,9 @@ struct Activation {
   std::move_only_function<void(std::uint16_t queue)> call_again;
 };
 
-/// What `read_config` does for a device whose whole configuration space is `config`.
-inline void copy_config(std::span<const std::byte> config, std::uint64_t offset, std::span<std::byte> data) noexcept {
-  std::ranges::fill(data, std::byte{0});
-  if (offset >= config.size()) return;
-  const auto from = config.subspan(offset);
-  std::ranges::copy(from.first(std::min(from.size(), data.size())), data.begin());
-}
-
 /// A virtio device behind any transport (VirtIO 1.2, 2). `type`, `features` and `queue_sizes` never change;
-/// `read_config` and `write_config` are called on vCPU threads, one call at a time; `activate`, `on_notify` and
-/// `reset` on the device's event-loop thread.
+/// what concerns configuration is called on vCPU threads, one call at a time; `activate`, `on_notify` and `reset` on
+/// the device's event-loop thread.
 class VirtioDevice {
  public:
   virtual ~VirtioDevice() = default;
@@ -51,10 +43,14 @@ class VirtioDevice {
   /// The largest size of each queue, in descriptors; their number is the number of queues.
   virtual std::span<const std::uint16_t> queue_sizes() const noexcept = 0;
 
+  /// The driver's choice, at FEATURES_OK; 0 at a reset. For devices whose configuration space depends on it.
+  virtual void features_accepted(std::uint64_t) noexcept {}
   /// Copies device-specific configuration space; bytes beyond its end read as zero.
   virtual void read_config(std::uint64_t offset, std::span<std::byte> data) const noexcept = 0;
   /// The default ignores the write: most fields are read-only for the driver.
   virtual void write_config(std::uint64_t, std::span<const std::byte>) noexcept {}
+  /// Another number after each change of the configuration space that the driver did not make itself (2.5.3.1).
+  virtual std::uint32_t config_generation() const noexcept { return 0; }
 
   /// Called once between resets. The transport calls `on_notify` for each enabled queue right after it.
   virtual void activate(Activation activation) noexcept = 0;

@@ -116,7 +116,7 @@ std::uint32_t MmioTransport::read_register(std::uint64_t offset) const noexcept 
     case mmio::status:
       return status_;
     case mmio::config_generation:
-      return 0;  // no device of ours changes its configuration space
+      return device_.config_generation();
     default:
       // There is no shared memory region, which reads as length and base of -1; the rest is write-only or reserved.
       return offset >= mmio::shm_len_low && offset <= mmio::shm_base_high ? ~0U : 0;
@@ -199,7 +199,10 @@ void MmioTransport::write_status(std::uint32_t value) noexcept {
     return;
   }
   // VirtIO 1.2, 3.1.1 step 6: the driver reads the status again to see whether its features are accepted.
-  if (added == status::features_ok && !features_acceptable()) return;
+  if (added == status::features_ok) {
+    if (!features_acceptable()) return;
+    device_.features_accepted(driver_features_);
+  }
   status_.fetch_or(added);
   if (added == status::driver_ok) activate();
 }
@@ -236,6 +239,7 @@ void MmioTransport::reset() noexcept {
   driver_features_sel_ = 0;
   queue_sel_ = 0;
   driver_features_ = 0;
+  device_.features_accepted(0);
   std::ranges::fill(queues_, QueueConfig{});
   status_ = 0;
 }

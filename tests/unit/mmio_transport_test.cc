@@ -29,6 +29,8 @@ class EchoDevice final : public VirtioDevice {
   void write_config(std::uint64_t offset, std::span<const std::byte> data) noexcept override {
     if (offset < config_.size()) config_[offset] = data[0];
   }
+  std::uint32_t config_generation() const noexcept override { return generation; }
+  void features_accepted(std::uint64_t features) noexcept override { accepted.push_back(features); }
   void activate(Activation activation) noexcept override {
     ++activations;
     thread = std::this_thread::get_id();
@@ -52,6 +54,8 @@ class EchoDevice final : public VirtioDevice {
     active.reset();
   }
 
+  std::uint32_t generation = 0;
+  std::vector<std::uint64_t> accepted;
   std::optional<Activation> active;
   std::thread::id thread;
   int activations = 0;
@@ -480,4 +484,45 @@ TEST_CASE("a reset after the loop has ended does not wait for it") {
   CHECK(device.activations == 0);
   out(mmio::status, 0);
   CHECK(device.resets == 0);
+}
+
+TEST_CASE_METHOD(Fixture, "the device hears which features were accepted, and of a reset (rule 14)") {
+  negotiate(feature::version_1 | feature_bit(40));  // not offered
+  CHECK(device.accepted.empty());
+  out(mmio::status, 0);
+  negotiate(feature::version_1 | feature::event_idx);
+  CHECK(device.accepted == std::vector{std::uint64_t{0}, feature::version_1 | feature::event_idx});
+}
+
+TEST_CASE_METHOD(Fixture, "the configuration generation is the device's (rule 20)") {
+  CHECK(in(mmio::config_generation) == 0);
+  device.generation = 7;
+  CHECK(in(mmio::config_generation) == 7);
+}
+
+TEST_CASE("a configuration space changes as one with its generation (rule 20)") {
+  struct Pair {
+    std::uint32_t first = 0;
+    std::uint32_t second = 0;
+  };
+  ConfigSpace space(Pair{});
+  std::thread device([&] {
+    for (std::uint32_t i = 1; i <= 10'000; ++i) space.update([i](Pair& pair) { pair = {i, i}; });
+  });
+  const auto half = [&](std::uint64_t offset) {
+    std::uint32_t value = 0;
+    space.read(offset, std::as_writable_bytes(std::span(&value, 1)));
+    return value;
+  };
+  for (std::uint32_t last = 0; last < 10'000;) {
+    // What a driver does: two halves are of one content when the generation is the same before and after.
+    const std::uint32_t before = space.generation();
+    const std::uint32_t first = half(0);
+    const std::uint32_t second = half(4);
+    if (space.generation() != before) continue;
+    REQUIRE(first == second);
+    last = first;
+  }
+  device.join();
+  CHECK(space.generation() == 10'000);
 }
