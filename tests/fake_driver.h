@@ -40,13 +40,25 @@ class FakeDriver {
 
   FakeDriver(GuestMemory& memory, Gpa base, std::uint16_t size, std::uint64_t span = default_span)
       : memory_(memory), base_(base), size_(size), next_buffer_(base + buffers_offset(size)), end_(base + span) {
-    for (std::uint16_t index = size; index-- > 0;) free_.push_back(index);
     if (!memory.slice(base, span)) throw std::logic_error("fake driver: span is not in RAM");
+    restart();
   }
 
   virtio::QueueConfig config() const {
     return {
         .size = size_, .ready = true, .descriptor_table = base_, .available_ring = available(), .used_ring = used()};
+  }
+
+  /// What a driver does that reset its device: empties the ring and begins anew.
+  void restart() {
+    const auto ring = memory_.slice(base_, buffers_offset(size_)).value();
+    std::ranges::fill(ring, std::byte{0});
+    next_buffer_ = base_ + buffers_offset(size_);
+    next_available_ = last_notified_ = next_used_ = 0;
+    building_.clear();
+    chains_.clear();
+    free_.clear();
+    for (std::uint16_t index = size_; index-- > 0;) free_.push_back(index);
   }
 
   /// A live queue over this ring. `features` also tells the driver whether to use EVENT_IDX.

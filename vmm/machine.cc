@@ -76,8 +76,13 @@ void Machine::add_legacy_devices() {
 
 void Machine::add_disks(const MachineConfig& config) {
   const auto add = [this](const Disk& disk, std::string_view serial) {
-    add_virtio(std::make_unique<virtio::Blk>(virtio::open_image(disk.path, disk.read_only), serial),
-               add_disk_loop(fmt::format("blk-{}", serial)));
+    EventLoop& loop = add_disk_loop(fmt::format("blk-{}", serial));
+    const virtio::Blk::Options options{
+        .queues = static_cast<std::uint16_t>(platform_.cpus),
+        .limit = {.operations = disk.operations_per_second, .bytes = disk.bytes_per_second}};
+    virtio::DiskImage image = virtio::open_image(disk.path, disk.read_only,
+                                                 disk.direct ? virtio::HostCache::bypassed : virtio::HostCache::used);
+    add_virtio(std::make_unique<virtio::Blk>(std::move(image), serial, loop, options), loop);
   };
   if (config.root.kind == Root::Kind::disk) {
     Disk disk = config.root.disk;

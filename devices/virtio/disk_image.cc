@@ -3,16 +3,20 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/fs.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
+#include <cstring>
 #include <stdexcept>
 #include <string_view>
 
+#include "base/log.h"
 #include "devices/virtio/spec.h"
 
 namespace minivm::virtio {
@@ -57,15 +61,59 @@ void refuse_foreign_format(const std::string& path, int fd) {
   }
 }
 
-std::uint64_t size_of(const std::string& path, int fd) {
+std::uint64_t size_of(const std::string& path, int fd, bool& block_device) {
   struct stat info {};
   if (::fstat(fd, &info) != 0) throw_errno(fmt::format("disk {}", path));
   if (S_ISDIR(info.st_mode)) refuse(path, "is a directory");
+  block_device = S_ISBLK(info.st_mode);
   if (S_ISREG(info.st_mode)) return static_cast<std::uint64_t>(info.st_size);
-  if (!S_ISBLK(info.st_mode)) refuse(path, "is neither a regular file nor a block device");
+  if (!block_device) refuse(path, "is neither a regular file nor a block device");
   std::uint64_t size = 0;
   if (::ioctl(fd, BLKGETSIZE64, &size) != 0) throw_errno(fmt::format("disk {}: size", path));
   return size;
+}
+
+bool plausible_block(std::uint64_t size) noexcept {
+  return std::has_single_bit(size) && size >= blk::sector_size && size <= std::uint64_t{1} << 16;
+}
+
+// A file keeps logical blocks of 512 bytes, which partition tables in it count in, on physical ones of its file system.
+BlockSizes block_sizes(const DiskImage& image) noexcept {
+  BlockSizes sizes;
+  if (!image.block_device) {
+    struct stat info {};
+    if (::fstat(image.file.get(), &info) == 0 && plausible_block(static_cast<std::uint64_t>(info.st_blksize))) {
+      sizes.physical = static_cast<std::uint32_t>(info.st_blksize);
+    }
+    return sizes;
+  }
+  int logical = 0;
+  unsigned physical = 0;
+  unsigned optimal = 0;
+  const int fd = image.file.get();
+  if (::ioctl(fd, BLKSSZGET, &logical) != 0 || !plausible_block(static_cast<std::uint64_t>(logical))) return sizes;
+  sizes.logical = sizes.physical = static_cast<std::uint32_t>(logical);
+  if (::ioctl(fd, BLKPBSZGET, &physical) == 0 && plausible_block(physical) && physical > sizes.logical) {
+    sizes.physical = physical;
+  }
+  if (::ioctl(fd, BLKIOOPT, &optimal) == 0 && optimal % sizes.logical == 0) sizes.optimal = optimal;
+  return sizes;
+}
+
+void open_past_cache(DiskImage& image) {
+  // By the open file, not by the path: the path may mean another file by now.
+  const std::string same = fmt::format("/proc/self/fd/{}", image.file.get());
+  const int flags = (image.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_DIRECT;
+  image.direct.reset(::open(same.c_str(), flags));
+  if (!image.direct) throw_errno(fmt::format("disk {}: direct", image.path));
+  image.direct_alignment = image.direct_memory_alignment = image.block_device ? image.blocks.logical : 4096;
+  struct statx info {};
+  // Linux 6.1 and later know better.
+  if (::statx(image.direct.get(), "", AT_EMPTY_PATH, STATX_DIOALIGN, &info) == 0 &&
+      (info.stx_mask & STATX_DIOALIGN) != 0 && info.stx_dio_offset_align != 0) {
+    image.direct_alignment = info.stx_dio_offset_align;
+    image.direct_memory_alignment = info.stx_dio_mem_align;
+  }
 }
 
 void lock(const std::string& path, int fd, bool read_only) {
@@ -79,22 +127,47 @@ void lock(const std::string& path, int fd, bool read_only) {
 
 }  // namespace
 
-DiskImage open_image(const std::string& path, bool read_only) {
-  // O_NONBLOCK: a FIFO is to be refused, not waited for. It means nothing to files and block devices.
+DiskImage open_image(const std::string& path, bool read_only, HostCache cache) {
+  // O_NONBLOCK: a FIFO is to be refused, not waited for.
   const int flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
-  UniqueFd file(::open(path.c_str(), flags));
-  if (!file) {
+  DiskImage image{.path = path, .file = UniqueFd(::open(path.c_str(), flags)), .read_only = read_only};
+  if (!image.file) {
     if (errno == EISDIR) refuse(path, "is a directory");
     throw_errno(fmt::format("disk {}", path));
   }
-  const std::uint64_t size = size_of(path, file.get());
-  if (size == 0) refuse(path, "is empty");
-  refuse_foreign_format(path, file.get());
-  if (size % blk::sector_size != 0) {
-    refuse(path, fmt::format("size {} is not a multiple of {}", size, blk::sector_size));
+  image.size = size_of(path, image.file.get(), image.block_device);
+  if (image.size == 0) refuse(path, "is empty");
+  refuse_foreign_format(path, image.file.get());
+  if (image.size % blk::sector_size != 0) {
+    refuse(path, fmt::format("size {} is not a multiple of {}", image.size, blk::sector_size));
   }
-  lock(path, file.get(), read_only);
-  return {path, std::move(file), size, read_only};
+  lock(path, image.file.get(), read_only);
+  // To io_uring it would mean "fail rather than wait".
+  if (::fcntl(image.file.get(), F_SETFL, 0) != 0) throw_errno(fmt::format("disk {}", path));
+  image.blocks = block_sizes(image);
+  if (cache == HostCache::bypassed) open_past_cache(image);
+  return image;
+}
+
+std::uint64_t current_size(const DiskImage& image) noexcept {
+  std::uint64_t size = image.size;
+  if (image.block_device) {
+    ::ioctl(image.file.get(), BLKGETSIZE64, &size);
+  } else {
+    struct stat info {};
+    if (::fstat(image.file.get(), &info) == 0) size = static_cast<std::uint64_t>(info.st_size);
+  }
+  return size / blk::sector_size * blk::sector_size;
+}
+
+UniqueFd watch_size(const DiskImage& image) noexcept {
+  UniqueFd watch(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+  const std::string same = fmt::format("/proc/self/fd/{}", image.file.get());
+  if (!watch || ::inotify_add_watch(watch.get(), same.c_str(), IN_CLOSE_WRITE) < 0) {
+    log::info("disk {}: its growth will not be noticed: {}", image.path, std::strerror(errno));
+    return {};
+  }
+  return watch;
 }
 
 }  // namespace minivm::virtio

@@ -5,7 +5,7 @@
 #include <span>
 
 #include "devices/virtio/device.h"
-#include "devices/virtio/request_queue.h"
+#include "devices/virtio/request_queues.h"
 #include "devices/virtio/spec.h"
 
 namespace minivm::virtio {
@@ -32,7 +32,7 @@ class Rng final : public VirtioDevice {
  private:
   static constexpr std::array queue_sizes_{queue_size};
 
-  RequestQueue requests_;
+  RequestQueues requests_;
 };
 
 }  // namespace minivm::virtio

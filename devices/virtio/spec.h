@@ -112,24 +112,42 @@ inline constexpr std::uint32_t modern_version = 2;
 
 /// Block device (5.2).
 namespace blk {
-inline constexpr std::uint64_t feature_size_max = feature_bit(1);
 inline constexpr std::uint64_t feature_seg_max = feature_bit(2);
 inline constexpr std::uint64_t feature_ro = feature_bit(5);
 inline constexpr std::uint64_t feature_blk_size = feature_bit(6);
 inline constexpr std::uint64_t feature_flush = feature_bit(9);
+inline constexpr std::uint64_t feature_topology = feature_bit(10);
+inline constexpr std::uint64_t feature_config_wce = feature_bit(11);
+inline constexpr std::uint64_t feature_mq = feature_bit(12);
+inline constexpr std::uint64_t feature_discard = feature_bit(13);
+inline constexpr std::uint64_t feature_write_zeroes = feature_bit(14);
 
 inline constexpr std::uint64_t sector_size = 512;
 inline constexpr std::size_t id_size = 20;
 
-/// The beginning of the configuration layout (5.2.4), as far as our features give it meaning.
+/// The configuration layout (5.2.4), as far as our features give it meaning.
 struct Config {
   std::uint64_t capacity = 0;  // in sectors
   std::uint32_t size_max = 0;
   std::uint32_t seg_max = 0;
   std::array<std::uint8_t, 4> geometry{};
-  std::uint32_t blk_size = 0;
+  std::uint32_t blk_size = 0;           // bytes of a logical block
+  std::uint8_t physical_block_exp = 0;  // a physical block has 2^this logical ones
+  std::uint8_t alignment_offset = 0;    // of the first physical block, in logical blocks
+  std::uint16_t min_io_size = 0;        // in logical blocks
+  std::uint32_t opt_io_size = 0;        // in logical blocks
+  std::uint8_t writeback = 0;           // the one field that the driver may write
+  std::uint8_t unused = 0;
+  std::uint16_t num_queues = 0;
+  std::uint32_t max_discard_sectors = 0;
+  std::uint32_t max_discard_seg = 0;
+  std::uint32_t discard_sector_alignment = 0;
+  std::uint32_t max_write_zeroes_sectors = 0;
+  std::uint32_t max_write_zeroes_seg = 0;
+  std::uint8_t write_zeroes_may_unmap = 0;
+  std::array<std::uint8_t, 7> reserved{};  // 3 bytes of its own, then what secure erase would have
 };
-static_assert(sizeof(Config) == 24);
+static_assert(sizeof(Config) == 64);
 
 /// What a request begins with (5.2.6).
 struct RequestHeader {
@@ -143,6 +161,18 @@ inline constexpr std::uint32_t type_in = 0;
 inline constexpr std::uint32_t type_out = 1;
 inline constexpr std::uint32_t type_flush = 4;
 inline constexpr std::uint32_t type_get_id = 8;
+inline constexpr std::uint32_t type_discard = 11;
+inline constexpr std::uint32_t type_write_zeroes = 13;
+
+/// One range of a discard or write zeroes request (5.2.6).
+struct Range {
+  static constexpr std::uint32_t unmap_flag = 1;  // write zeroes alone: the blocks may be given back
+
+  std::uint64_t sector = 0;
+  std::uint32_t num_sectors = 0;
+  std::uint32_t flags = 0;
+};
+static_assert(sizeof(Range) == 16);
 
 /// What a request ends with.
 enum class Status : std::uint8_t { ok = 0, io_error = 1, unsupported = 2 };

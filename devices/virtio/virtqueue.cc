@@ -37,6 +37,8 @@ std::string_view describe(QueueError error) noexcept {
       return "the available index is ahead by more than the queue size";
     case QueueError::bad_head:
       return "the available ring names a descriptor beyond the table";
+    case QueueError::head_in_use:
+      return "the available ring names a descriptor chain that the device has not returned yet";
     case QueueError::malformed_chains:
       return "too many malformed descriptor chains in a row";
   }
@@ -83,6 +85,7 @@ std::expected<Virtqueue, QueueError> Virtqueue::create(const QueueConfig& config
   queue.available_ring_ = available->data();
   queue.used_ring_ = used->data();
   queue.size_ = config.size;
+  queue.in_use_.resize(config.size);
   queue.indirect_ = (features & feature::indirect_desc) != 0;
   queue.event_idx_ = (features & feature::event_idx) != 0;
   queue.fault_log_ = std::make_unique<log::FaultLimit>();
@@ -99,7 +102,10 @@ bool Virtqueue::pop(DescriptorChain& chain) noexcept {
     const std::uint64_t entry = available_entries_offset + sizeof(std::uint16_t) * (next_available_ % size_);
     const std::uint16_t head = ring_field(available_ring_, entry).load(std::memory_order_relaxed);
     ++next_available_;
+    if (head < size_ && in_use_[head]) return break_down(QueueError::head_in_use);
     if (read_chain(head, chain)) {
+      in_use_[head] = true;
+      last_popped_ = head;
       malformed_in_a_row_ = 0;
       return true;
     }
@@ -155,13 +161,17 @@ bool Virtqueue::break_down(QueueError error) noexcept {
   return false;
 }
 
-void Virtqueue::undo_pop() noexcept { --next_available_; }
+void Virtqueue::undo_pop() noexcept {
+  --next_available_;
+  in_use_[last_popped_] = false;
+}
 
 void Virtqueue::push_used(std::uint16_t head, std::uint32_t written) noexcept {
   const UsedElement element{.id = head, .length = written};
   const std::uint64_t entry = used_entries_offset + sizeof element * (next_used_ % size_);
   std::memcpy(used_ring_ + entry, &element, sizeof element);
   ++next_used_;
+  in_use_[head] = false;
   // Release: the driver sees the element and all that was written to the buffers before it sees the index.
   ring_field(used_ring_, used_idx_offset).store(next_used_, std::memory_order_release);
 }

@@ -33,6 +33,7 @@ enum class QueueError : std::uint8_t {
   outside_memory,     // a ring is not wholly in RAM
   available_overrun,  // the avail index is ahead by more than the queue's size
   bad_head,           // an avail ring entry names no descriptor, so it cannot be returned either
+  head_in_use,        // a chain is made available again before it was returned
   malformed_chains,   // nothing but malformed chains, too many of them in a row
 };
 std::string_view describe(QueueError error) noexcept;
@@ -125,6 +126,8 @@ class Virtqueue {
   std::uint16_t next_available_ = 0;
   std::uint16_t next_used_ = 0;
   std::uint16_t last_considered_used_ = 0;  // used idx at the last decision about an interrupt
+  std::vector<bool> in_use_;                // heads that were popped and not pushed yet
+  std::uint16_t last_popped_ = 0;
   std::uint32_t malformed_in_a_row_ = 0;
   std::optional<QueueError> fault_;
   std::unique_ptr<log::FaultLimit> fault_log_;

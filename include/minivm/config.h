@@ -12,6 +12,9 @@ namespace minivm {
 struct Disk {
   std::string path;
   bool read_only = false;
+  bool direct = false;                      // past the host's page cache
+  std::uint64_t operations_per_second = 0;  // 0: as many as it can
+  std::uint64_t bytes_per_second = 0;
 };
 
 /// What the guest's root is mounted from.

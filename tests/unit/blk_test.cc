@@ -1,82 +1,17 @@
 #include "devices/virtio/blk.h"
 
-#include <poll.h>
 #include <sys/resource.h>
 
+#include <array>
 #include <catch2/catch.hpp>
 #include <csignal>
 
-#include "tests/fake_driver.h"
-#include "tests/temporary_file.h"
+#include "tests/blk_fixture.h"
 
 using namespace minivm;
 using namespace minivm::virtio;
-using minivm::test::FakeDriver;
-using minivm::test::TemporaryFile;
-
-namespace {
-
-constexpr std::uint64_t sectors = 64;
-constexpr auto ok = static_cast<std::byte>(blk::Status::ok);
-constexpr auto io_error = static_cast<std::byte>(blk::Status::io_error);
-constexpr auto unsupported = static_cast<std::byte>(blk::Status::unsupported);
-
-using Header = blk::RequestHeader;
-
-// A disk whose device runs on the test's thread.
-struct Fixture {
-  GuestMemory memory{16 << 20};
-  FakeDriver driver{memory, Gpa{0x100000}, 256};
-  TemporaryFile file{sectors * 512};
-  Interrupt interrupt;
-  std::optional<Blk> device;
-  bool reset_needed = false;
-  int calls_again = 0;
-
-  void start(bool read_only = false, std::uint64_t features = feature::version_1 | feature::indirect_desc |
-                                                              feature::event_idx | blk::feature_flush) {
-    device.emplace(open_image(file.path(), read_only), "minivm-root-disk-0123456789");
-    Activation activation{.features = features,
-                          .interrupt = &interrupt,
-                          .needs_reset = [this] { reset_needed = true; },
-                          .call_again = [this](std::uint16_t) { ++calls_again; }};
-    activation.queues.emplace_back(driver.activate(features));
-    device->activate(std::move(activation));
-  }
-  FakeDriver::Used serve() {
-    device->on_notify(0);
-    return driver.take_used().value();
-  }
-  std::byte status() { return serve().bytes.back(); }
-};
-
-std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text)); }
-
-std::string text_of(std::span<const std::byte> bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-}  // namespace
-
-TEST_CASE_METHOD(Fixture, "the configuration space tells capacity, segments and block size, and nothing beyond") {
-  start();
-  blk::Config config;
-  device->read_config(0, std::as_writable_bytes(std::span(&config, 1)));
-  CHECK(config.capacity == sectors);
-  CHECK(config.seg_max == Blk::queue_size - 2);
-  CHECK(config.blk_size == 512);
-  std::array<std::byte, 8> beyond{std::byte{1}};
-  device->read_config(20, beyond);
-  CHECK(beyond == std::array{std::byte{0}, std::byte{2}, std::byte{0}, std::byte{0}, std::byte{0}, std::byte{0},
-                             std::byte{0}, std::byte{0}});
-  device->read_config(0xFFFF'FFFF'FFFF'FFFF, beyond);
-  CHECK(beyond == std::array<std::byte, 8>{});
-  CHECK(device->type() == 2);
-  CHECK((device->features() & blk::feature_ro) == 0);
-  device.reset();  // unlocks the image
-  start(true);
-  CHECK((device->features() & blk::feature_ro) != 0);
-}
+using Fixture = minivm::test::BlkFixture;
+using Header = minivm::test::BlkHeader;
 
 TEST_CASE_METHOD(Fixture, "a read brings sectors from the image, and counts data and status (rule 9)") {
   start();
@@ -188,7 +123,7 @@ TEST_CASE_METHOD(Fixture, "a request with a short header fails; one without room
 
 TEST_CASE_METHOD(Fixture, "unknown requests are unsupported") {
   start();
-  for (const std::uint32_t type : {2U, 3U, 10U, 11U, 13U, 14U, 0x8000'0000U, 0xFFFF'FFFFU}) {
+  for (const std::uint32_t type : {2U, 3U, 10U, 12U, 14U, 0x8000'0000U, 0xFFFF'FFFFU}) {
     driver.readable(Header{type, 0, 0}).readable(std::array<std::byte, 16>{}).writable(1).offer();
     const auto used = serve();
     CHECK(used.bytes.back() == unsupported);
@@ -260,50 +195,40 @@ TEST_CASE_METHOD(Fixture, "a write that the host cuts short goes on and then tel
 TEST_CASE_METHOD(Fixture, "a full host disk is an I/O error to the guest") {
   if (::access("/dev/full", W_OK) != 0) return;
   DiskImage full{.path = "/dev/full", .file = open_file("/dev/full", O_RDWR), .size = 4096, .read_only = false};
-  device.emplace(std::move(full), "full");
-  Activation activation{.features = feature::version_1,
-                        .interrupt = &interrupt,
-                        .needs_reset = [this] { reset_needed = true; },
-                        .call_again = [this](std::uint16_t) { ++calls_again; }};
-  activation.queues.emplace_back(driver.activate());
-  device->activate(std::move(activation));
+  start(std::move(full), feature::version_1);
   driver.readable(Header{blk::type_out, 0, 0}).readable(bytes_of(std::string(512, 'w'))).writable(1).offer();
   CHECK(status() == io_error);
 }
 
 TEST_CASE_METHOD(Fixture, "one wake serves a bounded batch with one interrupt, and asks to be called again (rule 11)") {
   start();
-  const auto interrupts = [&] {
-    std::uint64_t count = 0;
-    return ::read(interrupt.fd(), &count, sizeof count) == sizeof count ? count : 0;
-  };
-  for (int i = 0; i < RequestQueue::max_batch + 1; ++i) {
+  for (int i = 0; i < RequestQueues::max_batch + 1; ++i) {
     driver.readable(Header{blk::type_flush, 0, 0}).writable(1).offer();
   }
-  device->on_notify(0);
-  CHECK(driver.used_idx() == RequestQueue::max_batch);
+  kick();
+  CHECK(driver.used_idx() == RequestQueues::max_batch);
   CHECK(calls_again == 1);
   CHECK(interrupts() == 1);
   while (driver.take_used()) continue;
-  device->on_notify(0);
-  CHECK(driver.used_idx() == RequestQueue::max_batch + 1);
+  kick();
+  CHECK(driver.used_idx() == RequestQueues::max_batch + 1);
   CHECK(calls_again == 1);
   CHECK(interrupts() == 1);
-  device->on_notify(0);
+  kick();
   CHECK(interrupts() == 0);
 }
 
 TEST_CASE_METHOD(Fixture, "a broken ring asks for a reset, once, and the device is deaf until then") {
   start();
   driver.set_available_idx(300);
-  device->on_notify(0);
+  kick();
   CHECK(reset_needed);
   reset_needed = false;
   driver.set_available_idx(1);
-  device->on_notify(0);
+  kick();
   CHECK_FALSE(reset_needed);
   CHECK(driver.used_idx() == 0);
-  device->reset();
-  device->on_notify(0);
+  on_loop([&] { device->reset(); });
+  kick();
   CHECK(driver.used_idx() == 0);
 }

@@ -146,6 +146,27 @@ TEST_CASE_METHOD(Fixture, "a popped chain can be put back and comes again") {
   CHECK(driver.used_idx() == 0);
 }
 
+TEST_CASE_METHOD(Fixture, "a chain that the device still holds cannot come again (rule 28, CVE-2026-45782)") {
+  Virtqueue queue = driver.activate();
+  const std::uint16_t head = driver.writable(1).offer();
+  REQUIRE(queue.pop(chain));
+  driver.make_available(head);
+  SECTION("until it is returned") {
+    queue.push_used(head, 0);
+    CHECK(queue.pop(chain));
+    CHECK(chain.head() == head);
+  }
+  SECTION("or put back") {
+    queue.undo_pop();
+    CHECK(queue.pop(chain));
+  }
+  SECTION("else the queue is broken") {
+    CHECK_FALSE(queue.pop(chain));
+    CHECK(queue.fault() == QueueError::head_in_use);
+    CHECK(driver.used_idx() == 0);
+  }
+}
+
 TEST_CASE_METHOD(Fixture, "an avail index ahead by more than the queue size breaks the queue for good (rule 5)") {
   Virtqueue queue = driver.activate();
   driver.writable(1).offer();
