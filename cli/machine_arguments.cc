@@ -4,10 +4,9 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <tuple>
-#include <utility>
 
 #include "base/log.h"
+#include "cli/disk_argument.h"
 #include "cli/parsed_option.h"
 #include "cli/units.h"
 #include "vmm/state_directory.h"
@@ -58,15 +57,6 @@ MachineArguments::MachineArguments(CLI::App& command, MachineOptions& options) :
   add_lifetime_options(command);
 }
 
-std::pair<Disk, MachineArguments::Access> MachineArguments::parse_disk(const std::string& text) {
-  const auto with_suffix = [&](std::string_view suffix) {
-    return text.size() > suffix.size() && text.ends_with(suffix);
-  };
-  if (with_suffix(":ro")) return {{text.substr(0, text.size() - 3), true}, Access::read_only};
-  if (with_suffix(":rw")) return {{text.substr(0, text.size() - 3), false}, Access::read_write};
-  return {{text, false}, Access::unsaid};
-}
-
 void MachineArguments::add_kernel_options(CLI::App& command) {
   MachineConfig& machine = options_.machine;
   constexpr const char* group = "Kernel";
@@ -98,16 +88,20 @@ void MachineArguments::add_root_options(CLI::App& command) {
   MachineConfig& machine = options_.machine;
   add_parsed(command, "--rootfs,-r", "a raw image with the root file system",
              [this, &machine](const std::string& text) {
-               std::tie(machine.root.disk, root_access_) = parse_disk(text);
+               const DiskArgument root = parse_disk(text);
+               machine.root.disk = root.disk;
+               root_access_ = root.access;
                machine.root.kind = Root::Kind::disk;
              })
-      ->type_name("FILE[:ro|:rw]")
+      ->type_name("FILE[:ro|:rw][,SETTING...]")
       ->group(group);
   command.add_flag("--ephemeral", ephemeral_, "keep changes to the root in the guest's RAM, gone with it")
       ->group(group);
-  add_parsed(command, "--disk", "one more raw image; may be given again",
-             [&machine](const std::string& text) { machine.disks.push_back(parse_disk(text).first); })
-      ->type_name("FILE[:ro]")
+  add_parsed(command, "--disk",
+             "one more raw image or block device; may be given again.\nSettings of disks: direct (past the host's page "
+             "cache), iops=N and bps=SIZE (limits a second)",
+             [&machine](const std::string& text) { machine.disks.push_back(parse_disk(text).disk); })
+      ->type_name("FILE[:ro][,SETTING...]")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->group(group);
@@ -160,11 +154,11 @@ void MachineArguments::settle(bool throw_away_by_default) {
   MachineConfig& machine = options_.machine;
   Root& root = machine.root;
   if (root.kind == Root::Kind::built_in && !machine.initrd.empty()) root.kind = Root::Kind::initrd;
-  if (ephemeral_ && root_access_ == Access::read_write) {
+  if (ephemeral_ && root_access_ == DiskAccess::read_write) {
     throw std::invalid_argument("--ephemeral and a --rootfs that ends in :rw exclude each other");
   }
   root.throw_away =
-      root.kind == Root::Kind::disk && (ephemeral_ || (throw_away_by_default && root_access_ == Access::unsaid));
+      root.kind == Root::Kind::disk && (ephemeral_ || (throw_away_by_default && root_access_ == DiskAccess::unsaid));
   machine.verbose_guest = verbosity_ >= 2;
   if (options_.detach && options_.console.kind == ConsoleChoice::Kind::stderr_only) {
     throw std::invalid_argument("--console stderr and --detach exclude each other");

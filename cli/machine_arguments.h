@@ -1,5 +1,6 @@
 #pragma once
 
+#include "cli/disk_argument.h"
 #include "cli/options.h"
 
 namespace CLI {
@@ -18,17 +19,13 @@ class MachineArguments {
   void settle(bool throw_away_by_default);
 
  private:
-  /// FILE, FILE:ro or FILE:rw.
-  enum class Access : std::uint8_t { unsaid, read_only, read_write };
-
-  static std::pair<Disk, Access> parse_disk(const std::string& text);
   void add_kernel_options(CLI::App& command);
   void add_root_options(CLI::App& command);
   void add_hardware_options(CLI::App& command);
   void add_lifetime_options(CLI::App& command);
 
   MachineOptions& options_;
-  Access root_access_ = Access::unsaid;
+  DiskAccess root_access_ = DiskAccess::unsaid;
   bool ephemeral_ = false;
   int verbosity_ = 0;
 };

@@ -295,3 +295,35 @@ TEST_CASE("doctor knows its own options") {
 
 }  // namespace
 }  // namespace minivm
+
+TEST_CASE("A disk's settings follow its access, in any order") {
+  const auto disks = parse_run({"--disk", "a.img,direct", "--disk", "b.img:ro,bps=2M,iops=300", "--disk",
+                                "c.img,iops=1", "--rootfs", "r.img:rw,iops=7,direct", "ls"})
+                         .machine;
+  REQUIRE(disks.disks.size() == 3);
+  CHECK(disks.disks[0].path == "a.img");
+  CHECK(disks.disks[0].direct);
+  CHECK(disks.disks[0].operations_per_second == 0);
+  CHECK(disks.disks[1].path == "b.img");
+  CHECK(disks.disks[1].read_only);
+  CHECK_FALSE(disks.disks[1].direct);
+  CHECK(disks.disks[1].bytes_per_second == 2U << 20);
+  CHECK(disks.disks[1].operations_per_second == 300);
+  CHECK(disks.disks[2].operations_per_second == 1);
+  CHECK(disks.root.disk.path == "r.img");
+  CHECK(disks.root.disk.direct);
+  CHECK(disks.root.disk.operations_per_second == 7);
+}
+
+TEST_CASE("What is no setting belongs to the name of the disk's file") {
+  CHECK(parse_run({"--disk", "a,b.img", "ls"}).machine.disks[0].path == "a,b.img");
+  CHECK(parse_run({"--disk", "a.img,iosp=3", "ls"}).machine.disks[0].path == "a.img,iosp=3");
+  CHECK(parse_run({"--disk", "a,direct,b:ro,direct", "ls"}).machine.disks[0].path == "a,direct,b");
+  CHECK(parse_run({"--disk", ",direct", "ls"}).machine.disks[0].path == ",direct");
+}
+
+TEST_CASE("A limit that is no number, or none at all, is refused") {
+  for (const char* setting : {"iops=", "iops=0", "iops=-1", "iops=1k", "bps=", "bps=x", "bps=0"}) {
+    CHECK(finished({"run", "--disk", std::string("a.img,") + setting, "ls"}) == 125);
+  }
+}
