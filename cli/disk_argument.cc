@@ -14,10 +14,14 @@ namespace {
 std::uint64_t parse_count(std::string_view text) {
   std::uint64_t count = 0;
   const auto [end, error] = std::from_chars(text.begin(), text.end(), count);
-  if (error != std::errc{} || end != text.end() || count == 0) {
-    throw std::invalid_argument(fmt::format("iops={}: not a positive number", text));
-  }
+  if (error != std::errc{} || end != text.end()) throw std::invalid_argument(fmt::format("{}: not a number", text));
   return count;
+}
+
+/// Nobody who writes a limit means none.
+std::uint64_t limit(std::string_view name, std::uint64_t value) {
+  if (value == 0) throw std::invalid_argument(fmt::format("{}=0: nothing could pass", name));
+  return value;
 }
 
 /// False when `word` is no setting.
@@ -25,9 +29,9 @@ bool apply(std::string_view word, Disk& disk) {
   if (word == "direct") {
     disk.direct = true;
   } else if (word.starts_with("iops=")) {
-    disk.operations_per_second = parse_count(word.substr(5));
+    disk.operations_per_second = limit("iops", parse_count(word.substr(5)));
   } else if (word.starts_with("bps=")) {
-    disk.bytes_per_second = parse_size(word.substr(4));
+    disk.bytes_per_second = limit("bps", parse_size(word.substr(4)));
   } else {
     return false;
   }

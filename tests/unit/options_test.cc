@@ -294,7 +294,6 @@ TEST_CASE("doctor knows its own options") {
 }
 
 }  // namespace
-}  // namespace minivm
 
 TEST_CASE("A disk's settings follow its access, in any order") {
   const auto disks = parse_run({"--disk", "a.img,direct", "--disk", "b.img:ro,bps=2M,iops=300", "--disk",
@@ -327,3 +326,5 @@ TEST_CASE("A limit that is no number, or none at all, is refused") {
     CHECK(finished({"run", "--disk", std::string("a.img,") + setting, "ls"}) == 125);
   }
 }
+
+}  // namespace minivm
