@@ -89,6 +89,25 @@ class ListSubcommand final : public Subcommand {
   ListOptions options_;
 };
 
+class LogsSubcommand final : public Subcommand {
+ public:
+  explicit LogsSubcommand(CLI::App& command) {
+    add_machine(command, options_.machine);
+    command.add_flag("--console", options_.console, "the serial console instead of the command's output");
+    command.add_flag("--follow,-f", options_.follow, "go on until the machine has ended");
+    command.add_option("--tail,-n", options_.tail, "only the last lines")->type_name("LINES");
+    command.footer(
+        "What the command wrote to its stdout goes to stdout, and stderr to stderr. The logs lie in memory, so they "
+        "are\n"
+        "bounded: of each at least the last 4 MiB are kept.\n");
+  }
+
+  Options result(WordsAfterMark) override { return std::move(options_); }
+
+ private:
+  LogsOptions options_;
+};
+
 class StopSubcommand final : public Subcommand {
  public:
   explicit StopSubcommand(CLI::App& command) {
@@ -157,6 +176,9 @@ std::unique_ptr<Subcommand> make_shell_subcommand(CLI::App& command) {
 }
 std::unique_ptr<Subcommand> make_list_subcommand(CLI::App& command) {
   return std::make_unique<ListSubcommand>(command);
+}
+std::unique_ptr<Subcommand> make_logs_subcommand(CLI::App& command) {
+  return std::make_unique<LogsSubcommand>(command);
 }
 std::unique_ptr<Subcommand> make_stop_subcommand(CLI::App& command) {
   return std::make_unique<StopSubcommand>(command);

@@ -1,3 +1,6 @@
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <csignal>
 #include <exception>
 #include <span>
@@ -7,6 +10,7 @@
 #include "cli/boot_command.h"
 #include "cli/doctor_command.h"
 #include "cli/exec_command.h"
+#include "cli/logs_command.h"
 #include "cli/machine_list.h"
 #include "cli/machine_verbs.h"
 #include "cli/options.h"
@@ -21,6 +25,7 @@ int execute(const BootOptions& options) { return boot_command(options); }
 int execute(const RunOptions& options) { return run_command(options); }
 int execute(const ExecOptions& options) { return exec_command(options); }
 int execute(const ListOptions& options) { return list_command(options); }
+int execute(const LogsOptions& options) { return logs_command(options); }
 int execute(const StopOptions& options) { return stop_command(options); }
 int execute(const KillOptions& options) { return kill_command(options); }
 int execute(const WaitOptions& options) { return wait_command(options); }
@@ -29,12 +34,21 @@ int execute(const InspectOptions& options) { return inspect_command(options); }
 int execute(const DoctorOptions& options) { return doctor_command(options); }
 int execute(const Finished& finished) { return finished.exit_code; }
 
+/// What was closed by the caller becomes /dev/null: else the next file that is opened would take its place.
+void open_standard_streams() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(fd, F_GETFD) < 0) [[maybe_unused]]
+      const int null = ::open("/dev/null", O_RDWR);
+  }
+}
+
 }  // namespace
 }  // namespace minivm
 
 int main(int argc, char** argv) try {
   // A reader that goes away is an error of the one write, not the end of the machine.
   std::signal(SIGPIPE, SIG_IGN);
+  minivm::open_standard_streams();
   const minivm::Options options = minivm::parse_options({argv, static_cast<std::size_t>(argc)});
   return std::visit([](const auto& chosen) { return minivm::execute(chosen); }, options);
 } catch (const minivm::UploadError& error) {

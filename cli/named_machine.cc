@@ -1,6 +1,7 @@
 #include "cli/named_machine.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <ctime>
@@ -34,6 +35,14 @@ MachineRecord describe_machine(const MachineOptions& options, std::string name, 
   return record;
 }
 
+/// Each client brings up to four descriptors, and the usual limit of 1024 is for programs that call select(2).
+void allow_many_descriptors() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 }  // namespace
 
 NamedMachine::NamedMachine(const MachineOptions& options, std::vector<std::string> command, WaitingParent* parent)
@@ -42,6 +51,7 @@ NamedMachine::NamedMachine(const MachineOptions& options, std::vector<std::strin
       registration_(MachineRegistry().add(options.name)),
       record_(describe_machine(options, registration_.name(), std::move(command))) {
   registration_.describe(record_);
+  allow_many_descriptors();
 }
 
 HostFile NamedMachine::console() {

@@ -35,6 +35,7 @@ constexpr std::array verbs{
     Verb{"exec", "Run one more command in a machine that runs", running_group, make_exec_subcommand, true},
     Verb{"shell", "Open a login shell in a machine that runs", running_group, make_shell_subcommand, false},
     Verb{"ps", "List the machines", running_group, make_list_subcommand, false},
+    Verb{"logs", "Show what a machine in the background has written", running_group, make_logs_subcommand, false},
     Verb{"stop", "Let machines end in order", running_group, make_stop_subcommand, false},
     Verb{"kill", "End machines at once", running_group, make_kill_subcommand, false},
     Verb{"wait", "Wait until machines have ended, and print their exit codes", running_group, make_wait_subcommand,

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <variant>
@@ -58,6 +60,13 @@ struct ListOptions {
   bool names = false;  // nothing else
 };
 
+struct LogsOptions {
+  std::string machine;
+  bool console = false;  // the serial console instead of the command's output
+  bool follow = false;
+  std::optional<std::size_t> tail;  // lines; nothing: all
+};
+
 struct StopOptions {
   std::vector<std::string> machines;
   std::chrono::milliseconds deadline{10'000};
@@ -86,8 +95,8 @@ struct Finished {
   int exit_code = 0;
 };
 
-using Options = std::variant<BootOptions, RunOptions, ExecOptions, ListOptions, StopOptions, KillOptions, WaitOptions,
-                             RemoveOptions, InspectOptions, DoctorOptions, Finished>;
+using Options = std::variant<BootOptions, RunOptions, ExecOptions, ListOptions, LogsOptions, StopOptions, KillOptions,
+                             WaitOptions, RemoveOptions, InspectOptions, DoctorOptions, Finished>;
 
 /// Reads the command line. Prints help to stdout and complaints to stderr; otherwise has no side effects but the log
 /// level.

@@ -14,9 +14,14 @@ cd "$scratch" || exit 1
 minivm=$scratch/minivm
 cat >"$minivm" <<END
 #!/bin/sh
-verb=\$1
-shift
-exec "$program" "\$verb" --boot-timeout 400s "\$@"
+case \$1 in
+run | boot)
+  verb=\$1
+  shift
+  exec "$program" "\$verb" --boot-timeout 400s "\$@"
+  ;;
+esac
+exec "$program" "\$@"
 END
 chmod +x "$minivm"
 

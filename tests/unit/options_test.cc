@@ -285,6 +285,102 @@ TEST_CASE("-t asks for a terminal and -T for none") {
   CHECK_FALSE(parse_run({"-T", "sh"}).command.tty);
 }
 
+TEST_CASE("A machine may have a name, and stay in the background") {
+  CHECK_FALSE(parse_run({"ls"}).is_named());
+  CHECK(parse_run({"--name", "web", "ls"}).is_named());
+  const RunOptions run = parse_run({"-d", "--rm", "--name", "web-1", "--", "httpd", "-f"});
+  CHECK(run.detach);
+  CHECK(run.remove);
+  CHECK(run.name == "web-1");
+  CHECK(run.command.argv == Words{"httpd", "-f"});
+  CHECK(parse_boot({"-d"}).detach);
+  CHECK(parse_boot({"-d"}).console.kind == ConsoleChoice::Kind::none);  // a log
+  for (const char* name : {"", "-x", "a/b", "..", "a b"}) {
+    CAPTURE(name);
+    CHECK(finished({"run", "--name", name, "ls"}) == 125);
+  }
+  CHECK(finished({"run", "-d", "--console", "stderr", "ls"}) == 125);
+}
+
+TEST_CASE("run -d without a command is an idle machine, with the root of run") {
+  const Options options = parse({"run", "-d", "--rootfs", "a.img"});
+  REQUIRE(std::holds_alternative<BootOptions>(options));
+  const BootOptions& idle = std::get<BootOptions>(options);
+  CHECK(idle.detach);
+  CHECK(idle.machine.root.throw_away);
+  CHECK(idle.machine.init.empty());
+  CHECK(finished({"run", "--name", "web"}) == 125);
+}
+
+TEST_CASE("In the background a record goes where the user said it") {
+  const std::string file = parse_run({"-d", "--json", "out.json", "ls"}).json_file;
+  CHECK(file.starts_with('/'));
+  CHECK(file.ends_with("/out.json"));
+}
+
+ExecOptions parse_exec(Words words) {
+  const Options options = parse(std::move(words));
+  REQUIRE(std::holds_alternative<ExecOptions>(options));
+  return std::get<ExecOptions>(options);
+}
+
+TEST_CASE("exec names a machine, then a command") {
+  const ExecOptions plain = parse_exec({"exec", "web", "ls", "-l", "--help"});
+  CHECK(plain.machine == "web");
+  CHECK(plain.command.argv == Words{"ls", "-l", "--help"});
+  const ExecOptions marked = parse_exec({"exec", "-u", "nobody", "web", "-w", "/tmp", "--timeout", "2s", "--", "-odd"});
+  CHECK(marked.machine == "web");
+  CHECK(marked.command.user == "nobody");
+  CHECK(marked.command.directory == "/tmp");
+  CHECK(marked.timeout == 2s);
+  CHECK(marked.command.argv == Words{"-odd"});
+  CHECK(parse_exec({"exec", "web", "git", "checkout", "--", "file"}).command.argv ==
+        Words{"git", "checkout", "--", "file"});
+  CHECK(parse_exec({"exec", "-d", "web", "ls"}).detach);
+  CHECK(parse_exec({"exec", "-t", "web", "ls"}).command.tty);
+  CHECK(finished({"exec"}) == 125);
+  CHECK(finished({"exec", "web"}) == 125);
+  CHECK(finished({"exec", "--", "web", "ls"}) == 125);
+  CHECK(finished({"exec", "--bogus", "web", "ls"}) == 125);
+}
+
+TEST_CASE("shell takes a machine and no command") {
+  const ExecOptions options = parse_exec({"shell", "-u", "nobody", "web"});
+  CHECK(options.machine == "web");
+  CHECK(options.command.tty);
+  CHECK(options.command.user == "nobody");
+  CHECK(finished({"shell", "web", "--", "ls"}) == 125);
+  CHECK(finished({"shell"}) == 125);
+}
+
+TEST_CASE("Verbs about machines take several names") {
+  CHECK(std::get<StopOptions>(parse({"stop", "a", "b"})).machines == Words{"a", "b"});
+  CHECK(std::get<StopOptions>(parse({"stop", "a"})).deadline == 10s);
+  CHECK(std::get<StopOptions>(parse({"stop", "-t", "1s", "a"})).deadline == 1s);
+  CHECK(std::get<KillOptions>(parse({"kill", "a", "b"})).machines == Words{"a", "b"});
+  CHECK(std::get<WaitOptions>(parse({"wait", "a"})).machines == Words{"a"});
+  CHECK(std::get<RemoveOptions>(parse({"rm", "-f", "a"})).force);
+  CHECK(std::get<InspectOptions>(parse({"inspect", "--json", "a"})).json);
+  for (const char* verb : {"stop", "kill", "wait", "rm", "inspect", "logs"}) {
+    CAPTURE(verb);
+    CHECK(finished({verb}) == 125);
+    CHECK(finished({verb, "--help"}) == 0);
+  }
+}
+
+TEST_CASE("ps and logs know their options") {
+  const auto list = std::get<ListOptions>(parse({"ps", "-a", "-q"}));
+  CHECK(list.all);
+  CHECK(list.names);
+  CHECK(std::get<ListOptions>(parse({"ps", "--json"})).json);
+  const auto logs = std::get<LogsOptions>(parse({"logs", "-f", "--console", "-n", "7", "web"}));
+  CHECK(logs.machine == "web");
+  CHECK(logs.follow);
+  CHECK(logs.console);
+  CHECK(logs.tail == 7U);
+  CHECK_FALSE(std::get<LogsOptions>(parse({"logs", "web"})).tail);
+}
+
 TEST_CASE("doctor knows its own options") {
   const Options options = parse({"doctor", "--json", "--quick", "--kernel", "k"});
   REQUIRE(std::holds_alternative<DoctorOptions>(options));
