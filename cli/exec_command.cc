@@ -25,7 +25,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int timed_out = 124;
 /// A machine's process that does not even greet has stopped; a slow guest is no reason.
-constexpr auto greeting_deadline = 30s;
+constexpr auto greeting_deadline = 60s;
 /// For a command that was killed to be reported.
 constexpr auto kill_grace = 10s;
 

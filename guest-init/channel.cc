@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 // After sys/socket.h, which it needs.
 #include <linux/vm_sockets.h>
 
@@ -18,6 +19,7 @@ using protocol::FrameType;
 constexpr std::uint32_t connect_ms = 5'000;
 constexpr std::uint32_t answer_ms = 10'000;
 constexpr std::uint32_t farewell_ms = 500;
+constexpr timeval dial_deadline{.tv_sec = 60, .tv_usec = 0};
 
 /// Largest answer that the boot expects: Welcome, with room for what later versions append.
 constexpr std::size_t welcome_capacity = 256;
@@ -43,6 +45,8 @@ bool may_change(int error) noexcept { return error == ENODEV || error == ENETUNR
 int dial_host(std::uint32_t port) noexcept {
   Fd socket(::socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!socket) return -errno;
+  // The kernel's own limit of two seconds is short for a host that has hundreds of streams to answer.
+  setsockopt(socket.get(), AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &dial_deadline, sizeof(dial_deadline));
   sockaddr_vm address{};
   address.svm_family = AF_VSOCK;
   address.svm_cid = VMADDR_CID_HOST;

@@ -30,7 +30,7 @@ using protocol::FrameType;
 /// A connection carries one exec, so any name does.
 constexpr std::uint32_t exec_id = 1;
 /// For the machine's process to take a connection, and what is sent.
-constexpr timeval send_deadline{.tv_sec = 30, .tv_usec = 0};
+constexpr timeval send_deadline{.tv_sec = 60, .tv_usec = 0};
 constexpr auto lock_pause = 2ms;
 constexpr int signal_base = 128;
 

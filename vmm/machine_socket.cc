@@ -73,8 +73,7 @@ void MachineSocket::add_client(UniqueFd socket) {
   if (clients_.size() >= max_clients) return client->refuse(ExecOutcome::launcher_failed, "has too many clients");
   loop_.watch(client->fd(), EPOLLIN, [this, key](std::uint32_t) { on_readable(key); });
   const auto timer = loop_.after(request_deadline, [self = self_, key] {
-    SocketClient* const silent = *self == nullptr ? nullptr : (*self)->find(key);
-    if (silent != nullptr && !silent->served()) (*self)->drop(key);
+    if (*self != nullptr) (*self)->on_deadline(key);
   });
   clients_.emplace(key, Entry{std::move(client), timer});
 }
@@ -87,6 +86,13 @@ SocketClient* MachineSocket::find(Key key) {
 void MachineSocket::on_readable(Key key) {
   SocketClient* const client = find(key);
   if (client != nullptr && !client->receive()) drop(key);
+}
+
+void MachineSocket::on_deadline(Key key) {
+  // What it says may have come, and waited for a loop that was busy.
+  on_readable(key);
+  const SocketClient* const client = find(key);
+  if (client != nullptr && !client->served()) drop(key);
 }
 
 void MachineSocket::drop(Key key) {

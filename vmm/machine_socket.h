@@ -44,6 +44,7 @@ class MachineSocket {
   void add_client(UniqueFd socket);
   SocketClient* find(Key key);
   void on_readable(Key key);
+  void on_deadline(Key key);
   void drop(Key key);
 
   EventLoop& loop_;
