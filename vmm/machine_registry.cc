@@ -153,7 +153,11 @@ std::vector<MachineEntry> MachineRegistry::list() const {
   const StateDirectory::Lock quiet = state_.lock();
   std::vector<MachineEntry> entries;
   for (const std::string& name : state_.names()) {
-    if (auto entry = examine(name)) entries.push_back(*std::move(entry));
+    try {
+      if (auto entry = examine(name)) entries.push_back(*std::move(entry));
+    } catch (const std::exception& error) {
+      log::warning("{}", error.what());  // one that cannot be settled does not hide the others
+    }
   }
   return entries;
 }

@@ -257,6 +257,10 @@ TEST_CASE("A file that is not ours keeps its directory from being removed") {
   scratch.write("minivm/web/precious", "data");
   CHECK_THROWS_WITH(registry_in(scratch).remove("web"), Catch::Contains("machine web: removing its directory"));
   CHECK(std::filesystem::exists(scratch.path("minivm/web/precious")));
+  MachineRegistry registry = registry_in(scratch);
+  const Registration other = registry.add("other");
+  REQUIRE(registry.list().size() == 1);
+  CHECK(registry.list()[0].name == "other");
 }
 
 TEST_CASE("A state directory that others may enter, or that is a link, is refused") {
