@@ -61,16 +61,15 @@ Blk::Blk(DiskImage image, std::string_view id, EventLoop& loop, const Options& o
       queue_sizes_(std::clamp<std::uint16_t>(options.queues, 1, max_queues), queue_size),
       config_(make_config(image_, queue_sizes_.size())),
       limiter_(options.limit),
-      size_watch_(watch_size(image_)) {
+      size_check_(options.size_check) {
   const auto bytes = std::as_bytes(std::span(id));
   std::ranges::copy(bytes.first(std::min(bytes.size(), id_.size())), id_.begin());
-  if (size_watch_) loop_.watch(size_watch_.get(), EPOLLIN, [this](std::uint32_t) { on_size_watch(); });
 }
 
 Blk::~Blk() {
-  if (size_watch_) loop_.unwatch(size_watch_.get());
   if (ring_.state() == DiskRing::State::open) loop_.unwatch(ring_.fd());
   loop_.cancel(limit_timer_);
+  loop_.cancel(size_timer_);
 }
 
 std::uint64_t Blk::features() const noexcept {
@@ -102,6 +101,7 @@ void Blk::write_config(std::uint64_t offset, std::span<const std::byte> data) no
 void Blk::activate(Activation activation) noexcept {
   accepted_ = activation.features;
   requests_.activate(std::move(activation));
+  check_size();
 }
 
 void Blk::reset() noexcept {
@@ -113,6 +113,7 @@ void Blk::reset() noexcept {
   free_.clear();
   for (const auto& waiting : waiting_) free_.push_back(waiting.get());
   requests_.reset();
+  loop_.cancel(size_timer_);
 }
 
 void Blk::on_notify(std::uint16_t queue) noexcept {
@@ -316,9 +317,8 @@ bool Blk::may_begin() noexcept {
   return false;
 }
 
-void Blk::on_size_watch() noexcept {
-  std::array<std::byte, 4096> events;
-  while (::read(size_watch_.get(), events.data(), events.size()) > 0) continue;
+void Blk::check_size() noexcept {
+  size_timer_ = loop_.after(size_check_, [this] { check_size(); });
   const std::uint64_t size = current_size(image_);
   if (size == std::exchange(image_.size, size)) return;
   log::info("disk {}: has {} bytes now", image_.path, size);

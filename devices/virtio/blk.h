@@ -2,6 +2,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -42,6 +43,9 @@ class Blk final : public VirtioDevice {
   struct Options {
     std::uint16_t queues = 1;  // at most max_queues count
     RateLimit limit;
+    /// How often to look whether the image has another size, while the driver is there to be told. Asking is cheap; to
+    /// be told, by inotify, costs tens of milliseconds at the end.
+    std::chrono::milliseconds size_check{2000};
   };
 
   /// `id` names the disk to the guest (/dev/disk/by-id/virtio-ID): the first 20 bytes of it. `loop` outlives the
@@ -97,7 +101,7 @@ class Blk final : public VirtioDevice {
   std::uint32_t answer(const Request& request, blk::Status status, std::uint64_t stored = 0) noexcept;
 
   bool may_begin() noexcept;
-  void on_size_watch() noexcept;
+  void check_size() noexcept;
   void log_failure(std::string_view step, std::uint64_t offset, int error) noexcept;
 
   EventLoop& loop_;
@@ -111,7 +115,8 @@ class Blk final : public VirtioDevice {
   bool can_discard_ = true;                    // until the host says otherwise
   RateLimiter limiter_;
   EventLoop::TimerId limit_timer_ = 0;
-  UniqueFd size_watch_;
+  std::chrono::milliseconds size_check_;
+  EventLoop::TimerId size_timer_ = 0;
   log::FaultLimit host_faults_;
   RequestQueues requests_;
   std::vector<std::unique_ptr<Waiting>> waiting_;  // every one that was ever needed at once

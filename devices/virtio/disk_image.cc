@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/fs.h>
-#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,11 +11,9 @@
 #include <array>
 #include <bit>
 #include <cerrno>
-#include <cstring>
 #include <stdexcept>
 #include <string_view>
 
-#include "base/log.h"
 #include "devices/virtio/spec.h"
 
 namespace minivm::virtio {
@@ -158,16 +155,6 @@ std::uint64_t current_size(const DiskImage& image) noexcept {
     if (::fstat(image.file.get(), &info) == 0) size = static_cast<std::uint64_t>(info.st_size);
   }
   return size / blk::sector_size * blk::sector_size;
-}
-
-UniqueFd watch_size(const DiskImage& image) noexcept {
-  UniqueFd watch(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
-  const std::string same = fmt::format("/proc/self/fd/{}", image.file.get());
-  if (!watch || ::inotify_add_watch(watch.get(), same.c_str(), IN_CLOSE_WRITE) < 0) {
-    log::info("disk {}: its growth will not be noticed: {}", image.path, std::strerror(errno));
-    return {};
-  }
-  return watch;
 }
 
 }  // namespace minivm::virtio

@@ -39,8 +39,4 @@ DiskImage open_image(const std::string& path, bool read_only, HostCache cache = 
 /// The size that the file or device has now, in whole sectors; the size that is known when the host cannot tell.
 std::uint64_t current_size(const DiskImage& image) noexcept;
 
-/// A non-blocking inotify descriptor that becomes readable when somebody who had the file open for writing closes it:
-/// its size may have changed. The VM's own writes do not show. Empty when the host has no inotify to give.
-UniqueFd watch_size(const DiskImage& image) noexcept;
-
 }  // namespace minivm::virtio

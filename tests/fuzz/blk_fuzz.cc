@@ -17,7 +17,7 @@ constexpr std::uint64_t image_size = 64 << 10;
 DiskImage image(int file, test::Choices& choices) {
   DiskImage image{.path = "fuzz", .file = UniqueFd(::dup(file)), .size = image_size};
   image.read_only = choices.below(8) == 0;
-  if (choices.below(4) == 0) {  // everything goes through a ring
+  if (choices.below(16) == 1) {  // everything goes through a ring
     image.direct.reset(::dup(file));
     image.direct_alignment = 512;
     image.direct_memory_alignment = 1;

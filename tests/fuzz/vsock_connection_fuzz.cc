@@ -37,7 +37,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         if (event == Event::violation) connection.reset();
         if (event != Event::data) break;
         check(connection.backlog() <= VsockConnection::buf_alloc);
-        if (connection.receive_ended() || packet.len == 0) break;
+        if (connection.receive_ended()) {
+          connection.take(packet.len);
+          break;
+        }
+        if (packet.len == 0) break;
         // What had to wait goes first; only an empty buffer lets the packet be taken from where it is.
         const bool nothing_waits = connection.backlog() == packet.len;
         const auto taken = nothing_waits ? static_cast<std::uint32_t>(choices.below(packet.len + 1)) : 0;

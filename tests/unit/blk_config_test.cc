@@ -138,33 +138,39 @@ TEST_CASE_METHOD(Fixture, "no other field can be written, nor this one by a wide
   CHECK(std::memcmp(&before, &after, sizeof before) == 0);
 }
 
-TEST_CASE_METHOD(Fixture, "the driver hears of a disk's new size once its writer is done, and can use it (rule 20)") {
-  start();
+TEST_CASE_METHOD(Fixture, "the driver hears of a disk's new size, and can use it (rule 20)") {
+  start(open_image(file.path(), false), usual_features, {.size_check = std::chrono::milliseconds(5)});
   const std::uint32_t generation = device->config_generation();
   interrupt.clear();
   CHECK_FALSE(read(sectors, 512));
-  const auto resize = [&](std::uint64_t count) {
-    const UniqueFd other = open_file(file.path(), O_WRONLY);
-    REQUIRE(::ftruncate(other.get(), static_cast<off_t>(count * 512)) == 0);
-  };
   const auto await_capacity = [&](std::uint64_t count) {
     while (config().capacity != count) std::this_thread::yield();
     on_loop([] {});
   };
-  resize(2 * sectors);
+  file.resize(2 * sectors * 512);
   await_capacity(2 * sectors);
   CHECK((interrupt.status() & Interrupt::configuration_change) != 0);
   CHECK(device->config_generation() != generation);
   CHECK(read(2 * sectors - 1, 512) == std::string(512, '\0'));
   CHECK(write(2 * sectors - 1, std::string(512, 'n')) == ok);
   CHECK_FALSE(read(2 * sectors, 512));
-  resize(8);
+  file.resize(8 * 512);
   await_capacity(8);
   CHECK_FALSE(read(8, 512));
   CHECK(read(7, 512));
-  SECTION("while the driver has not started, too") {
-    on_loop([&] { device->reset(); });
-    resize(sectors);
-    await_capacity(sectors);
-  }
+}
+
+TEST_CASE_METHOD(Fixture, "a disk that grew while there was no driver has its new size once there is one") {
+  start();
+  on_loop([&] { device->reset(); });
+  file.resize(2 * sectors * 512);
+  driver.restart();
+  on_loop([&] {
+    Activation activation{
+        .features = usual_features, .interrupt = &interrupt, .needs_reset = [] {}, .call_again = [](std::uint16_t) {}};
+    activation.queues.emplace_back(driver.activate(usual_features));
+    device->activate(std::move(activation));
+  });
+  CHECK(config().capacity == 2 * sectors);
+  CHECK(read(2 * sectors - 1, 512));
 }
