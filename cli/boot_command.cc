@@ -57,6 +57,7 @@ class BootedMachine {
   bool on_terminal_;
   std::optional<int> exit_code_;  // decided by us and not by the guest
   std::optional<std::int64_t> ready_ns_;
+  std::optional<RawTerminal> terminal_;
   Machine machine_;
   SignalWatch signals_;
   std::optional<ConsoleInput> input_;
@@ -87,13 +88,21 @@ HostFile BootedMachine::open_input() const {
 
 RunResult BootedMachine::run() {
   if (options_.timeout.count() > 0) machine_.loop().after(options_.timeout, [this] { end_softly(timed_out); });
-  std::optional<RawTerminal> terminal;
-  if (on_terminal_) terminal.emplace(STDIN_FILENO);
-  return result_of(machine_.run());
+  if (on_terminal_) terminal_.emplace(STDIN_FILENO);
+  const RunResult result = result_of(machine_.run());
+  terminal_.reset();
+  return result;
 }
 
 void BootedMachine::on_signal(int number) {
   if (number == SIGWINCH || number == SIGUSR1 || number == SIGUSR2) return;
+  if (number == SIGCONT) return machine_.channel().set_time();
+  if (number == SIGTSTP) {
+    if (terminal_) terminal_->pause();
+    stop_until_continued();
+    if (terminal_) terminal_->resume();
+    return machine_.channel().set_time();
+  }
   end_softly(signal_base + number);
 }
 

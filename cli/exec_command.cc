@@ -127,7 +127,15 @@ void Exec::on_signal(int number) {
     const TerminalSize size = terminal_size(STDIN_FILENO);
     return client_.resize(size.rows, size.columns);
   }
-  const bool ends = number != SIGUSR1 && number != SIGUSR2;
+  if (number == SIGTSTP) {
+    // Not SIGTSTP: the command leads a session of its own, so its group is an orphaned one, which that does not stop.
+    client_.signal(SIGSTOP);
+    if (terminal_) terminal_->pause();
+    stop_until_continued();
+    if (terminal_) terminal_->resume();
+    number = SIGCONT;
+  }
+  const bool ends = number != SIGUSR1 && number != SIGUSR2 && number != SIGCONT;
   // The second time it is meant.
   if (ends && ++signals_passed_ > 1) number = SIGKILL;
   client_.signal(number);

@@ -49,11 +49,21 @@ int run_machine(const RunOptions& options, WaitingParent* parent) {
                           .kill = [&command_run] { command_run.kill(); }});
   }
   const SignalWatch signals(command_run.machine().loop(), [&](int number) {
-    if (number == SIGWINCH) {
-      const TerminalSize now = terminal_size(STDIN_FILENO);
-      command_run.resize(now.rows, now.columns);
-    } else {
-      command_run.signal(number);
+    switch (number) {
+      case SIGWINCH: {
+        const TerminalSize now = terminal_size(STDIN_FILENO);
+        return command_run.resize(now.rows, now.columns);
+      }
+      case SIGTSTP:
+        command_run.suspend();
+        if (terminal) terminal->pause();
+        stop_until_continued();
+        if (terminal) terminal->resume();
+        return command_run.resume();
+      case SIGCONT:
+        return command_run.resume();
+      default:
+        return command_run.signal(number);
     }
   });
   const RunResult result = command_run.run();

@@ -13,7 +13,7 @@ namespace {
 UniqueFd open_signals() {
   sigset_t signals;
   ::sigemptyset(&signals);
-  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH}) {
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGTSTP, SIGCONT}) {
     ::sigaddset(&signals, number);
   }
   if (::sigprocmask(SIG_BLOCK, &signals, nullptr) != 0) throw_errno("sigprocmask");
@@ -36,6 +36,16 @@ SignalWatch::SignalWatch(EventLoop& loop, std::function<void(int number)> on_sig
   loop.watch(queue_.fd(), EPOLLIN, [this, on_signal = std::move(on_signal)](std::uint32_t) {
     while (const auto number = queue_.next()) on_signal(*number);
   });
+}
+
+void stop_until_continued() {
+  sigset_t stop;
+  ::sigemptyset(&stop);
+  ::sigaddset(&stop, SIGTSTP);
+  ::raise(SIGTSTP);
+  // Blocked until now: here it is taken, by the whole process.
+  ::pthread_sigmask(SIG_UNBLOCK, &stop, nullptr);
+  ::pthread_sigmask(SIG_BLOCK, &stop, nullptr);
 }
 
 }  // namespace minivm

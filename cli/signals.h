@@ -8,8 +8,8 @@
 
 namespace minivm {
 
-/// SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and SIGWINCH, taken from a descriptor instead of interrupting.
-/// Build it before threads start: they inherit the mask.
+/// SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGTSTP and SIGCONT, taken from a descriptor instead of
+/// interrupting. Build it before threads start: they inherit the mask.
 class SignalQueue {
  public:
   SignalQueue();
@@ -31,5 +31,9 @@ class SignalWatch {
  private:
   SignalQueue queue_;
 };
+
+/// Does what SIGTSTP does to a program that has nothing to say about it: the whole process stops. Returns when it was
+/// continued, or at once where the kernel stops nobody, in an orphaned process group.
+void stop_until_continued();
 
 }  // namespace minivm

@@ -23,6 +23,13 @@ void restore() noexcept {
   if (is_raw.exchange(false)) ::tcsetattr(saved_fd, TCSANOW, &saved_mode);
 }
 
+bool make_raw() noexcept {
+  termios mode = saved_mode;
+  ::cfmakeraw(&mode);
+  is_raw.store(true);
+  return ::tcsetattr(saved_fd, TCSANOW, &mode) == 0;
+}
+
 void restore_and_die(int number) {
   restore();
   ::signal(number, SIG_DFL);
@@ -52,9 +59,14 @@ RawTerminal::RawTerminal(int fd) {
   saved_mode = mode;
   saved_fd = fd;
   install_crash_handlers();
-  ::cfmakeraw(&mode);
-  is_raw.store(true);
-  if (::tcsetattr(fd, TCSANOW, &mode) != 0) throw_errno("terminal");
+  if (!make_raw()) throw_errno("terminal");
+}
+
+void RawTerminal::pause() noexcept { restore(); }
+
+void RawTerminal::resume() noexcept {
+  // The user may have changed it in the meantime, and gets that back in the end.
+  if (::tcgetattr(saved_fd, &saved_mode) == 0) make_raw();
 }
 
 RawTerminal::~RawTerminal() { restore(); }

@@ -22,6 +22,11 @@ class RawTerminal {
   /// Throws std::system_error when `fd` is no terminal.
   explicit RawTerminal(int fd);
   ~RawTerminal();
+
+  /// The old mode, while this process is stopped, and raw again after it.
+  void pause() noexcept;
+  void resume() noexcept;
+
   RawTerminal(const RawTerminal&) = delete;
   RawTerminal& operator=(const RawTerminal&) = delete;
 };

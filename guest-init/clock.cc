@@ -7,7 +7,8 @@ namespace minivm::guest {
 namespace {
 
 constexpr std::uint64_t second_ns = 1'000'000'000;
-constexpr std::uint64_t tolerated_ns = 100'000'000;
+constexpr std::uint64_t tolerated_behind_ns = 100'000'000;
+constexpr std::uint64_t tolerated_ahead_ns = second_ns;
 constexpr std::uint64_t longest_step_ns = 10'000'000;
 
 std::uint64_t read_clock(clockid_t clock) noexcept {
@@ -29,8 +30,9 @@ std::uint64_t boot_time_ns() noexcept { return read_clock(CLOCK_BOOTTIME); }
 
 void follow_host_clock(std::uint64_t realtime_ns) noexcept {
   const std::uint64_t ours = read_clock(CLOCK_REALTIME);
-  const std::uint64_t apart = ours > realtime_ns ? ours - realtime_ns : realtime_ns - ours;
-  if (apart <= tolerated_ns) return;
+  const bool is_right = ours > realtime_ns ? ours - realtime_ns <= tolerated_ahead_ns
+                                           : realtime_ns - ours <= tolerated_behind_ns;
+  if (is_right) return;
   const timespec time = to_timespec(realtime_ns);
   clock_settime(CLOCK_REALTIME, &time);
 }

@@ -7,7 +7,8 @@ namespace minivm::guest {
 /// CLOCK_BOOTTIME: since the kernel started.
 std::uint64_t boot_time_ns() noexcept;
 
-/// Makes the wall clock the host's when they are more than 100 ms apart; a smaller step does more harm than good.
+/// Makes the wall clock the host's when it is more than 100 ms behind, or more than a second ahead: a smaller step does
+/// more harm than good, and a message that was long on its way looks like a clock that is ahead.
 void follow_host_clock(std::uint64_t realtime_ns) noexcept;
 
 /// A wait in small steps, first short and then longer, for what the kernel does on its own: `while (!done) if

@@ -53,6 +53,14 @@ const char* value_of(const char* entry, std::string_view name) noexcept {
   return entry + name.size() + 1;
 }
 
+void fill(char** list, const protocol::StringList& texts, Arena& arena) noexcept {
+  std::size_t count = 0;
+  texts.for_each([&](std::string_view text) noexcept {
+    char* const copy = arena.take_text(text);
+    if (arena.ok()) list[count++] = copy;
+  });
+}
+
 class Environment {
  public:
   Environment(char** list, Arena& arena) noexcept : list_(list), arena_(arena) {}
@@ -83,7 +91,8 @@ class Environment {
 
 std::size_t ExecPlan::size_for(const protocol::Exec& request, std::size_t payload_size) noexcept {
   // Every string of the payload has a length of four bytes in front, more than the terminator it gets.
-  const std::size_t pointers = std::size_t{request.argv.count()} + request.env.count() + default_variables + 2;
+  const std::size_t pointers =
+      std::size_t{request.argv.count()} + request.env.count() + default_variables + request.libraries.count() + 3;
   return sizeof(ExecPlan) + pointers * sizeof(char*) + payload_size + default_variables_size;
 }
 
@@ -98,13 +107,13 @@ ExecPlan* ExecPlan::build(const protocol::Exec& request, const UserFiles& files,
   Arena arena(memory.subspan(sizeof(ExecPlan)));
   plan->argv = arena.take_list(request.argv.count());
   plan->environment = arena.take_list(request.env.count() + default_variables);
+  plan->libraries = arena.take_list(request.libraries.count());
   if (!request.directory.empty()) plan->directory = arena.take_text(request.directory);
-
-  std::size_t count = 0;
-  request.argv.for_each([&](std::string_view argument) noexcept {
-    char* const text = arena.take_text(argument);
-    if (arena.ok()) plan->argv[count++] = text;
-  });
+  if (!request.interpreter.empty()) plan->interpreter = arena.take_text(request.interpreter);
+  plan->umask = request.umask;
+  plan->limits = request.limits;
+  fill(plan->argv, request.argv, arena);
+  fill(plan->libraries, request.libraries, arena);
   Environment environment(plan->environment, arena);
   request.env.for_each([&](std::string_view entry) noexcept { environment.add(arena.take_text(entry)); });
   environment.add_missing("PATH=", default_path);

@@ -27,6 +27,10 @@ class ExecPlan {
   char** argv = nullptr;            // both lists end with nullptr
   char** environment = nullptr;
   const char* search_path = nullptr;  // the request's PATH
+  std::uint32_t umask = protocol::Exec::default_umask;
+  protocol::ResourceLimits limits;
+  const char* interpreter = nullptr;  // of an upload; nullptr: it needs none
+  char** libraries = nullptr;         // that an upload needs, ends with nullptr
   protocol::ExecFailed verdict;       // where the child says why it failed
   char program[PATH_MAX];             // where the child puts the paths that it tries
 

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <csignal>
 
+#include "guest-init/clock.h"
 #include "guest-init/hand_over.h"
 
 namespace minivm::guest {
@@ -85,6 +86,9 @@ void ExecServer::serve(const Control::Frame& frame) noexcept {
         session->resize({message->rows, message->columns});
       }
       return;
+    case FrameType::set_time:
+      if (const auto message = protocol::SetTime::decode(payload)) follow_host_clock(message->realtime_ns);
+      return;
     case FrameType::power_off:
       power_off_ = true;
       return;
@@ -96,7 +100,7 @@ void ExecServer::serve(const Control::Frame& frame) noexcept {
 void ExecServer::start(const Control::Frame& frame) noexcept {
   const auto refuse = [&](int error) noexcept {
     control_.send(FrameType::exec_failed, frame.header.id,
-                  ExecFailed{ExecStep::request, static_cast<std::uint32_t>(error)});
+                  ExecFailed{ExecStep::request, static_cast<std::uint32_t>(error), {}});
   };
   const auto request = protocol::Exec::decode(protocol::Reader(frame.payload));
   if (!request) return refuse(EBADMSG);

@@ -6,7 +6,9 @@
 #include <cerrno>
 #include <csignal>
 
+#include "guest-init/loader.h"
 #include "guest-init/spawn.h"
+#include "guest-init/text.h"
 
 namespace minivm::guest {
 
@@ -47,7 +49,7 @@ bool Session::prepare(const protocol::Exec& request, std::size_t payload_size) n
   }
   ExecFailed failed;
   plan_ = ExecPlan::build(request, {}, memory_.bytes().subspan(buffers), failed);
-  if (plan_ == nullptr) fail(failed.step, static_cast<int>(failed.error));
+  if (plan_ == nullptr) fail(failed);
   if (plan_ != nullptr && has_upload_) {
     if (const int error = upload_.open(request.program_size)) fail(ExecStep::upload, error);
   }
@@ -122,12 +124,17 @@ void Session::receive_program() noexcept {
 }
 
 void Session::launch() noexcept {
+  if (has_upload_) {
+    if (const ExecFailed missing = find_missing(*plan_, relay_buffer(in)); missing.step != ExecStep{}) {
+      return fail(missing);
+    }
+  }
   ChildEnds ends;
   if (!(is_terminal_ ? open_pty(ends) : open_pipes(ends))) return;
   const Fd uploaded = upload_.take();
   const SpawnFiles files{{ends[0].get(), ends[1].get(), ends[2].get()}, uploaded.get(), is_terminal_};
   const SpawnResult result = spawn(*plan_, files);
-  if (!result.ok()) return fail(result.failed.step, static_cast<int>(result.failed.error));
+  if (!result.ok()) return fail(result.failed);
   pid_ = result.pid;
   state_ = State::running;
   services_->oom_log->forget(pid_);
@@ -175,9 +182,12 @@ void Session::settle() noexcept {
   services_->control->send(FrameType::exited, id_, end);
 }
 
-void Session::fail(ExecStep step, int error) noexcept {
+void Session::fail(ExecStep step, int error) noexcept { fail(ExecFailed{step, static_cast<std::uint32_t>(error), {}}); }
+
+void Session::fail(const ExecFailed& failed) noexcept {
+  const Text<256> object(failed.object);  // what it names goes with this session's memory
   release();
-  services_->control->send(FrameType::exec_failed, id_, ExecFailed{step, static_cast<std::uint32_t>(error)});
+  services_->control->send(FrameType::exec_failed, id_, ExecFailed{failed.step, failed.error, object.view()});
 }
 
 void Session::release() noexcept {

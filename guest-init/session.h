@@ -67,6 +67,7 @@ class Session {
   void launch() noexcept;
   void settle() noexcept;
   void fail(protocol::ExecStep step, int error) noexcept;
+  void fail(const protocol::ExecFailed& failed) noexcept;
   void release() noexcept;
 
   // session_streams.cc: the program's side of the streams, and the relays

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -33,6 +35,14 @@ void become(ExecPlan& plan) noexcept {
   if (syscall(SYS_setgroups, identity.group_count, identity.groups.data()) != 0 ||
       syscall(SYS_setgid, identity.gid) != 0 || syscall(SYS_setuid, identity.uid) != 0) {
     refuse(plan, ExecStep::identity, errno);
+  }
+}
+
+/// While still root, which may raise them. The raw call, for the same reason as in `become`.
+void set_limits(ExecPlan& plan) noexcept {
+  for (const protocol::ResourceLimit& limit : plan.limits.list()) {
+    const rlimit64 values{limit.soft, limit.hard};
+    if (syscall(SYS_prlimit64, 0, limit.resource, &values, nullptr) != 0) refuse(plan, ExecStep::limits, errno);
   }
 }
 
@@ -93,6 +103,8 @@ int execute(ExecPlan& plan, int program) noexcept {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
+  set_limits(plan);
+  ::umask(plan.umask & 0777);
   become(plan);
   enter_directory(plan);
   refuse(plan, ExecStep::execute, execute(plan, files.program));

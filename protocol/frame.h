@@ -31,6 +31,7 @@ enum class FrameType : std::uint16_t {
   signal = 18,     // Signal, id of the exec: to its whole process group
   resize = 19,     // Resize, id of the exec
   power_off = 20,  // no payload: TERM, grace, KILL, sync, unmount, power off
+  set_time = 21,   // SetTime, id 0
 
   // Only on a machine's control socket, protocol/machine_socket.h. To the client:
   refused = 32,  // Refused: the request cannot be served, or not any more

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 
 #include "protocol/frame.h"
@@ -99,10 +101,46 @@ class StringList {
   Reader reader_;
 };
 
+/// A resource limit of setrlimit(2), by Linux's numbers on x86-64; all ones are "unlimited".
+struct ResourceLimit {
+  static constexpr std::uint32_t resources = 16;  // RLIM_NLIMITS
+  static constexpr std::uint64_t unlimited = ~std::uint64_t{0};
+
+  std::uint32_t resource = 0;
+  std::uint64_t soft = unlimited;
+  std::uint64_t hard = unlimited;
+
+  void encode(Writer& writer) const noexcept {
+    writer.put(resource);
+    writer.put(soft);
+    writer.put(hard);
+  }
+  static ResourceLimit take(Reader& reader) noexcept {
+    return {reader.get<std::uint32_t>(), reader.get<std::uint64_t>(), reader.get<std::uint64_t>()};
+  }
+};
+
+/// At most one limit for each resource.
+class ResourceLimits {
+ public:
+  /// False when there is no room for one more.
+  bool add(const ResourceLimit& limit) noexcept {
+    if (count_ == limits_.size()) return false;
+    limits_[count_++] = limit;
+    return true;
+  }
+  std::span<const ResourceLimit> list() const noexcept { return std::span(limits_).first(count_); }
+
+ private:
+  std::array<ResourceLimit, ResourceLimit::resources> limits_{};
+  std::size_t count_ = 0;
+};
+
 /// Starts a program. The host sends `argv` and `env` through `encode_exec`, since the two lists vary in length.
 struct Exec {
   static constexpr std::uint32_t tty = 1U << 0;     // one pty; stdin_port is its only stream, both ways
   static constexpr std::uint32_t upload = 1U << 1;  // program_size bytes of ELF come through program_port
+  static constexpr std::uint32_t default_umask = 022;
 
   std::uint32_t flags = 0;
   std::uint32_t stdin_port = 0;
@@ -116,6 +154,10 @@ struct Exec {
   std::string_view directory;  // empty: the user's home when it is there, else /
   StringList argv;             // argv[0] is also the program to look up in the request's PATH
   StringList env;              // "K=V"; the guest adds PATH, HOME, USER, LOGNAME, SHELL, TERM where they are missing
+  std::uint32_t umask = default_umask;
+  ResourceLimits limits;
+  std::string_view interpreter;  // of an upload: the loader that it names (PT_INTERP); empty: none
+  StringList libraries;          // of an upload: those that it needs (DT_NEEDED); empty where the guest cannot judge
 
   static std::optional<Exec> decode(Reader reader) noexcept {
     Exec message;
@@ -131,6 +173,8 @@ struct Exec {
     message.directory = reader.get_string();
     message.argv = take_list(reader);
     message.env = take_list(reader);
+    // An encoder that knows nothing of what follows ends here.
+    if (reader.left() > 0) take_appended(reader, message);
     if (!reader.ok() || message.argv.count() == 0) return std::nullopt;
     return message;
   }
@@ -143,6 +187,15 @@ struct Exec {
     for (std::uint32_t i = 0; i < count && reader.ok(); ++i) reader.get_string();
     return list;
   }
+
+  static void take_appended(Reader& reader, Exec& message) noexcept {
+    message.umask = reader.get<std::uint32_t>();
+    const auto count = reader.get<std::uint32_t>();
+    if (count > ResourceLimit::resources) return reader.fail();
+    for (std::uint32_t i = 0; i < count; ++i) message.limits.add(ResourceLimit::take(reader));
+    message.interpreter = reader.get_string();
+    message.libraries = take_list(reader);
+  }
 };
 
 /// An Exec to send: the fixed fields, with the two lists in containers of strings.
@@ -151,6 +204,7 @@ struct ExecRequest {
   Exec fixed;
   const Strings& argv;
   const Strings& env;
+  const Strings* libraries = nullptr;  // nullptr: none
 
   void encode(Writer& writer) const noexcept {
     writer.put(fixed.flags);
@@ -163,10 +217,19 @@ struct ExecRequest {
     writer.put(fixed.columns);
     writer.put_string(fixed.user);
     writer.put_string(fixed.directory);
-    for (const Strings* list : {&argv, &env}) {
-      writer.put(static_cast<std::uint32_t>(list->size()));
-      for (const auto& text : *list) writer.put_string(text);
-    }
+    put_list(writer, argv);
+    put_list(writer, env);
+    writer.put(fixed.umask);
+    writer.put(static_cast<std::uint32_t>(fixed.limits.list().size()));
+    for (const ResourceLimit& limit : fixed.limits.list()) limit.encode(writer);
+    writer.put_string(fixed.interpreter);
+    put_list(writer, libraries != nullptr ? *libraries : Strings());
+  }
+
+ private:
+  static void put_list(Writer& writer, const Strings& list) noexcept {
+    writer.put(static_cast<std::uint32_t>(list.size()));
+    for (const auto& text : list) writer.put_string(text);
   }
 };
 
@@ -191,18 +254,24 @@ enum class ExecStep : std::uint32_t {
   fork = 7,
   identity = 8,  // setgroups, setgid, setuid
   execute = 9,   // looking it up and executing it: ENOENT is exit 127, anything else 126
+  limits = 10,       // setrlimit
+  interpreter = 11,  // an upload's loader is not there: `object`, exit 127
+  library = 12,      // a library that an upload needs is not there: `object`, exit 127
 };
 
 struct ExecFailed {
   ExecStep step{};
   std::uint32_t error = 0;  // errno
+  std::string_view object;  // what is missing, for steps that name it
 
   void encode(Writer& writer) const noexcept {
     writer.put(static_cast<std::uint32_t>(step));
     writer.put(error);
+    writer.put_string(object);
   }
   static std::optional<ExecFailed> decode(Reader reader) noexcept {
-    ExecFailed message{static_cast<ExecStep>(reader.get<std::uint32_t>()), reader.get<std::uint32_t>()};
+    ExecFailed message{static_cast<ExecStep>(reader.get<std::uint32_t>()), reader.get<std::uint32_t>(), {}};
+    if (reader.left() > 0) message.object = reader.get_string();
     return reader.ok() ? std::optional(message) : std::nullopt;
   }
 };
@@ -221,6 +290,17 @@ struct Exited {
   }
   static std::optional<Exited> decode(Reader reader) noexcept {
     Exited message{reader.get<std::uint32_t>(), reader.get<std::uint32_t>()};
+    return reader.ok() ? std::optional(message) : std::nullopt;
+  }
+};
+
+/// What the host's clock says now; the guest follows when it is off by more than 100 ms.
+struct SetTime {
+  std::uint64_t realtime_ns = 0;
+
+  void encode(Writer& writer) const noexcept { writer.put(realtime_ns); }
+  static std::optional<SetTime> decode(Reader reader) noexcept {
+    SetTime message{reader.get<std::uint64_t>()};
     return reader.ok() ? std::optional(message) : std::nullopt;
   }
 };

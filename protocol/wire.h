@@ -70,6 +70,8 @@ class Reader {
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
   }
 
+  /// What was read cannot be meant.
+  void fail() noexcept { ok_ = false; }
   bool ok() const noexcept { return ok_; }
   std::size_t left() const noexcept { return bytes_.size(); }
 

@@ -234,6 +234,10 @@ class Run {
     bool has_input = true;
     std::uint16_t rows = 24;
     std::uint16_t columns = 80;
+    std::uint32_t umask = Exec::default_umask;
+    std::vector<ResourceLimit> limits{};
+    std::string interpreter{};
+    Strings libraries{};
   };
 
   Run(Guest& guest, const Strings& argv) : Run(guest, argv, Options{}) {}
@@ -246,11 +250,14 @@ class Run {
     fixed.rows = options.rows;
     fixed.columns = options.columns;
     fixed.program_size = options.program.size();
+    fixed.umask = options.umask;
+    for (const ResourceLimit& limit : options.limits) fixed.limits.add(limit);
+    fixed.interpreter = options.interpreter;
     if (options.has_input) fixed.stdin_port = listen_next();
     if (!tty) fixed.stdout_port = listen_next();
     if (!tty) fixed.stderr_port = listen_next();
     if ((options.flags & Exec::upload) != 0) fixed.program_port = listen_next();
-    guest.send(FrameType::exec, id_, ExecRequest<Strings>{fixed, argv, options.env});
+    guest.send(FrameType::exec, id_, ExecRequest<Strings>{fixed, argv, options.env, &options.libraries});
     auto listener = listeners_.begin();
     try {
       if (options.has_input) in = (listener++)->accept();

@@ -56,10 +56,11 @@ CommandChannel::ExecId CommandChannel::exec(Command command, CommandStreams stre
   if (control_->unsent() > max_unread) throw std::runtime_error("exec request: the guest does not take any more");
   const ExecId id = next_id_++;
   const std::uint32_t sinks = (streams.output ? 1U : 0U) + (streams.error ? 1U : 0U);
+  const ProgramNeeds needs = std::move(streams.program_needs);
   const protocol::Exec offered = offer_streams(id, command, std::move(streams), {rows, columns});
   std::vector<std::byte> frame;
   try {
-    frame = encode_exec(id, command, offered);
+    frame = encode_exec(id, command, offered, needs);
   } catch (...) {
     withdraw_streams(offered);
     throw;
@@ -127,6 +128,13 @@ void CommandChannel::signal(ExecId id, int number) {
 
 void CommandChannel::resize(ExecId id, std::uint16_t rows, std::uint16_t columns) {
   send(protocol::FrameType::resize, id, protocol::Resize{rows, columns});
+}
+
+void CommandChannel::set_time() {
+  // A guest that does not read must not make them pile up.
+  if (ready_ && control_ && control_->unsent() == 0) {
+    send(protocol::FrameType::set_time, 0, protocol::SetTime{.realtime_ns = realtime_ns()});
+  }
 }
 
 void CommandChannel::power_off() { send(protocol::FrameType::power_off, 0, protocol::Empty{}); }

@@ -37,6 +37,8 @@ class CommandChannel {
               ExecSession::OnEnd on_end, ExecSession::OnStart on_start = nullptr);
   void signal(ExecId id, int number);
   void resize(ExecId id, std::uint16_t rows, std::uint16_t columns);
+  /// Tells the guest what time it is, which it may have lost while one of the two was paused.
+  void set_time();
   /// Asks the guest to end everything and power off.
   void power_off();
 

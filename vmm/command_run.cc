@@ -37,8 +37,14 @@ CommandStreams open_streams(const Command& command, const Streams& streams) {
     Upload upload = open_upload(command.upload);
     opened.program = HostFile(std::move(upload.file), HostFile::Direction::read);
     opened.program_size = upload.size;
+    opened.program_needs = std::move(upload.needs);
   }
   return opened;
+}
+
+/// Signals of which a second one is not passed on any more.
+bool is_wish_to_end(int number) {
+  return number == SIGINT || number == SIGTERM || number == SIGHUP || number == SIGQUIT;
 }
 
 /// Whether the guest can have changed anything that outlives it.
@@ -132,7 +138,8 @@ void CommandRun::stop_with(int exit_code, std::string failure) {
 }
 
 void CommandRun::signal(int number) {
-  if (exec_ && !decided_ && ++signals_ == 1) {
+  if (!exec_ && !is_wish_to_end(number)) return;
+  if (exec_ && !decided_ && (!is_wish_to_end(number) || ++wishes_to_end_ == 1)) {
     machine_.channel().signal(*exec_, number);
     return;
   }
@@ -141,6 +148,16 @@ void CommandRun::signal(int number) {
     result_.exit_code = 128 + number;
   }
   machine_.end({MachineEnd::Reason::stopped, {}});
+}
+
+void CommandRun::suspend() {
+  // Not SIGTSTP: the command leads a session of its own, so its group is an orphaned one, which that does not stop.
+  signal(SIGSTOP);
+}
+
+void CommandRun::resume() {
+  machine_.channel().set_time();
+  signal(SIGCONT);
 }
 
 void CommandRun::stop(std::chrono::milliseconds deadline) {

@@ -29,8 +29,13 @@ class CommandRun {
 
   Machine& machine() noexcept { return machine_; }
 
-  /// To the command's process group; before it runs, or the second time, the machine ends with 128 + `number`.
+  /// To the command's process group. One that asks it to end (SIGINT, SIGTERM, SIGHUP, SIGQUIT) ends the machine with
+  /// 128 + `number` before the command runs, and when it is the second one; the others are dropped before that.
   void signal(int number);
+  /// This process is about to be stopped, with the machine and all: the command's group is too.
+  void suspend();
+  /// It goes on, and the guest may have to hear what time it is.
+  void resume();
   void resize(std::uint16_t rows, std::uint16_t columns);
   /// SIGTERM to the command; what still runs shortly before the deadline is ended by the guest, then by the host.
   void stop(std::chrono::milliseconds deadline);
@@ -55,7 +60,7 @@ class CommandRun {
   RunResult result_;
   bool decided_ = false;  // result_ has its exit code
   std::optional<CommandChannel::ExecId> exec_;
-  int signals_ = 0;
+  int wishes_to_end_ = 0;
   bool stopping_ = false;
   Machine machine_;  // last: its threads call the rest
 };

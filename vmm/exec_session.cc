@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -10,6 +11,13 @@ namespace minivm {
 namespace {
 
 constexpr int signal_base = 128;
+
+/// What a guest says may be any bytes.
+std::string printable(std::string_view text) {
+  std::string shown(text);
+  std::ranges::replace_if(shown, [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
+  return shown;
+}
 
 /// The words before "strerror"; the object of each step is what the user named.
 std::string describe_step(protocol::ExecStep step, const Command& command) {
@@ -32,6 +40,11 @@ std::string describe_step(protocol::ExecStep step, const Command& command) {
       return fmt::format("becoming user {} in the guest", command.user);
     case protocol::ExecStep::execute:
       return command.argv.front();
+    case protocol::ExecStep::limits:
+      return "setting resource limits in the guest";
+    case protocol::ExecStep::interpreter:
+    case protocol::ExecStep::library:
+      return command.upload;
   }
   return "exec in the guest";
 }
@@ -44,6 +57,15 @@ ExecOutcome describe_failure(const protocol::ExecFailed& failed, const Command& 
   outcome.launcher_code = ExecOutcome::launcher_failed;
   if (failed.step == protocol::ExecStep::execute) {
     outcome.launcher_code = error == ENOENT ? ExecOutcome::not_found : ExecOutcome::not_executable;
+  }
+  if (failed.step == protocol::ExecStep::interpreter || failed.step == protocol::ExecStep::library) {
+    outcome.launcher_code = ExecOutcome::not_found;
+    const bool loader = failed.step == protocol::ExecStep::interpreter;
+    outcome.failure = fmt::format("{}: needs the {} {}, which the guest's root does not have: link it with -static, or use "
+                                  "a root that has it (--rootfs)",
+                                  describe_step(failed.step, command), loader ? "loader" : "library",
+                                  printable(failed.object));
+    return outcome;
   }
   std::string reason = std::strerror(error);
   if (failed.step == protocol::ExecStep::execute && error == ENOENT) {

@@ -8,6 +8,7 @@
 #include "base/host_file.h"
 #include "minivm/config.h"
 #include "protocol/messages.h"
+#include "vmm/program_needs.h"
 
 namespace minivm {
 
@@ -19,6 +20,7 @@ struct CommandStreams {
   HostFile error;
   HostFile program;  // the file that Command::upload names
   std::uint64_t program_size = 0;
+  ProgramNeeds program_needs;
 };
 
 /// How one exec ended: the program's own status, or why it never ran.

@@ -113,7 +113,7 @@ void MachineClient::exec(const Command& command, const Streams& streams, std::ui
     request.program_port = pass(upload.file.get());
     request.program_size = upload.size;
   }
-  std::vector<std::byte> bytes = with_hello(encode_exec(exec_id, command, request));
+  std::vector<std::byte> bytes = with_hello(encode_exec(exec_id, command, request, upload.needs));
   if (keep) {
     std::array<std::byte, FrameHeader::size> buffer;
     const auto frame = protocol::encode_frame(buffer, FrameType::keep, exec_id, protocol::Empty{});

@@ -149,6 +149,7 @@ std::optional<CommandStreams> SocketClient::claim_streams(const protocol::Exec& 
   };
   CommandStreams streams;
   streams.program_size = request.program_size;
+  streams.program_needs = needs_of(request);
   const std::array<std::pair<std::uint32_t, HostFile*>, 4> ports{{{request.stdin_port, &streams.input},
                                                                   {request.stdout_port, &streams.output},
                                                                   {request.stderr_port, &streams.error},

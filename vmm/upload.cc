@@ -28,7 +28,7 @@ std::string_view refuse(const Elf64_Ehdr& header) {
 
 Upload open_upload(const std::string& path) {
   // Without O_NONBLOCK, a FIFO would wait for its writer.
-  Upload upload{UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)), 0};
+  Upload upload{UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)), 0, {}};
   if (!upload.file) {
     const int code = errno == ENOENT ? ExecOutcome::not_found : ExecOutcome::not_executable;
     throw UploadError(code, fmt::format("{}: {}", path, std::strerror(errno)));
@@ -42,6 +42,7 @@ Upload open_upload(const std::string& path) {
   Elf64_Ehdr header{};
   if (::pread(upload.file.get(), &header, sizeof header, 0) != sizeof header) throw refused("not ELF64: too short");
   if (const std::string_view reason = refuse(header); !reason.empty()) throw refused(reason);
+  upload.needs = read_program_needs(upload.file.get(), upload.size);
   return upload;
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/fd.h"
+#include "vmm/program_needs.h"
 
 namespace minivm {
 
@@ -21,6 +22,7 @@ class UploadError : public std::runtime_error {
 struct Upload {
   UniqueFd file;
   std::uint64_t size = 0;  // bytes
+  ProgramNeeds needs;
 };
 
 /// Opens an ELF64 program for x86-64. Throws UploadError that names the file and the reason.

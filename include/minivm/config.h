@@ -51,10 +51,20 @@ struct MachineConfig {
   std::uint32_t cpus = 1;
   std::uint64_t memory = default_memory;  // bytes, a multiple of 2 MiB
   std::uint64_t cid = min_cid;            // the guest's vsock address
+  std::string vsock_socket;               // Unix socket through which host programs reach guest ports; empty: none
   DeviceDiscovery discovery = DeviceDiscovery::automatic;
   bool in_guest_unpack = false;                     // leave decompression, and with it KASLR, to the kernel
   bool verbose_guest = false;                       // kernel and PID 1 tell the console what they do
   std::chrono::milliseconds boot_deadline{60'000};  // from the first instruction to READY
+};
+
+/// A resource limit as of setrlimit(2).
+struct Limit {
+  static constexpr std::uint64_t unlimited = ~std::uint64_t{0};
+
+  int resource = 0;  // RLIMIT_*
+  std::uint64_t soft = unlimited;
+  std::uint64_t hard = unlimited;
 };
 
 /// A program to run in the guest. argv[0] is looked up in the guest's PATH.
@@ -65,6 +75,8 @@ struct Command {
   std::string user;    // "name|uid[:group|gid]"
   std::string upload;  // a host ELF64 file, executed from the guest's memory under the name argv[0]
   bool tty = false;
+  std::uint32_t umask = 022;
+  std::vector<Limit> limits;  // at most one for each resource; without one the guest's own default holds
 };
 
 /// How a program in the guest ended.

@@ -52,6 +52,37 @@ TEST_CASE("A second hello, or a second ready, ends the connection: answers must 
   CHECK(test.seen() == std::vector<std::string>{"hello", "ready"});
 }
 
+TEST_CASE("The guest is told the time when asked for, but not while it does not listen") {
+  ChannelGuest test;
+  test.guest.on_loop([&] { test.channel->set_time(); });  // nobody is there yet
+  test.become_ready();
+  test.guest.on_loop([&] { test.channel->set_time(); });
+  const auto frame = test.hear();
+  REQUIRE(frame);
+  CHECK(frame->header.type == FrameType::set_time);
+  const auto message = protocol::SetTime::decode(protocol::Reader(frame->payload));
+  REQUIRE(message);
+  CHECK(message->realtime_ns > 1'600'000'000'000'000'000);
+  // No credit: the first one waits, and no others pile up behind it.
+  auto closed = test.guest.header(virtio::vsock::op_credit_update, guest_port, protocol::control_port);
+  closed.buf_alloc = 0;
+  test.guest.send(closed);
+  test.guest.settle();
+  test.guest.on_loop([&] {
+    for (int i = 0; i < 1000; ++i) test.channel->set_time();
+  });
+  auto open = closed;
+  open.buf_alloc = VsockGuest::buf_alloc;
+  test.guest.send(open);
+  const auto late = test.hear();
+  REQUIRE(late);
+  CHECK(late->header.type == FrameType::set_time);
+  test.exec({.argv = {"true"}});
+  const auto next = test.hear();
+  REQUIRE(next);
+  CHECK(next->header.type == FrameType::exec);
+}
+
 TEST_CASE("A guest of another protocol is told apart by number") {
   ChannelGuest test;
   REQUIRE(test.guest.connect(guest_port, protocol::control_port));

@@ -1,3 +1,4 @@
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -105,6 +106,27 @@ TEST_CASE("a program runs as the user it was asked for") {
   CHECK(Run(guest, shell("id -u; id -G"), options).finish().out == "4711\n4712\n");
 }
 
+TEST_CASE("the umask is the request's") {
+  Guest guest;
+  Run::Options options;
+  CHECK(Run(guest, shell("umask"), options).finish().out == "0022\n");
+  options.umask = 077;
+  CHECK(Run(guest, shell("umask"), options).finish().out == "0077\n");
+  CHECK(Run(guest, shell("umask")).finish().out == "0022\n");  // nobody else's
+}
+
+TEST_CASE("resource limits are the request's, and one that cannot be set is told") {
+  Guest guest;
+  Run::Options options;
+  options.limits = {{RLIMIT_NOFILE, 100, 200}, {RLIMIT_CORE, 0, ResourceLimit::unlimited}};
+  CHECK(Run(guest, shell("ulimit -Sn; ulimit -Hn; ulimit -Sc; ulimit -Hc"), options).finish().out ==
+        "100\n200\n0\nunlimited\n");
+  options.limits = {{RLIMIT_NOFILE, 200, 100}};
+  const ExecFailed failed = Run(guest, {"true"}, options).failed();
+  CHECK(failed.step == ExecStep::limits);
+  CHECK(failed.error == EINVAL);
+}
+
 TEST_CASE("signals reach the whole process group") {
   Guest guest;
   Run run(guest, shell("sleep 1000 & wait"));
@@ -176,6 +198,37 @@ TEST_CASE("an uploaded program runs without being in any file") {
   options.program = {std::istreambuf_iterator<char>(file), {}};
   REQUIRE(options.program.size() > 4096);
   CHECK(Run(guest, {"whatever", "hello"}, options).finish().out == "hello\n");
+}
+
+TEST_CASE("an upload whose loader or library is missing is told which") {
+  const std::string glibc = "/lib64/ld-linux-x86-64.so.2";
+  std::ifstream file("/bin/echo", std::ios::binary);
+  Guest guest;
+  Run::Options options;
+  options.flags = Exec::upload;
+  options.program = {std::istreambuf_iterator<char>(file), {}};
+  const auto missing = [&](std::string interpreter, Strings libraries, Strings env = {}) {
+    options.interpreter = std::move(interpreter);
+    options.libraries = std::move(libraries);
+    options.env = std::move(env);
+    Run run(guest, {"echo", "hello"}, options);
+    const Answer answer = guest.receive(run.id());
+    if (answer.header.type == FrameType::started) {
+      run.exited();
+      return std::string("nothing");
+    }
+    REQUIRE(answer.header.type == FrameType::exec_failed);
+    const auto failed = ExecFailed::decode(Reader(answer.payload));
+    REQUIRE(failed);
+    return (failed->step == ExecStep::interpreter ? "loader " : "library ") + std::string(failed->object);
+  };
+  CHECK(missing("/lib/ld-none.so.1", {}) == "loader /lib/ld-none.so.1");
+  CHECK(missing(glibc, {"libc.so.6", "libnone.so.7"}) == "library libnone.so.7");
+  CHECK(missing(glibc, {"libc.so.6"}) == "nothing");
+  // Where it cannot be sure, it leaves the judgement to the loader.
+  CHECK(missing(glibc, {"/some/where/libnone.so"}) == "nothing");
+  CHECK(missing(glibc, {"libnone.so.7"}, {"LD_LIBRARY_PATH=/opt"}) == "nothing");
+  CHECK(missing("/bin/true", {"libnone.so.7"}) == "nothing");
 }
 
 TEST_CASE("an uploaded file that is no program is told with the reason") {

@@ -162,6 +162,17 @@ TEST_CASE("A failure names what the user named") {
   CHECK(failure(ExecStep::execute, ENOENT, command).failure ==
         "/bin/tool: not found in the guest, or its interpreter is not");
   CHECK(failure(ExecStep::execute, ENOENT).failure == "tool: not found in the guest's PATH");
+  CHECK(failure(ExecStep::limits, EINVAL).failure == "setting resource limits in the guest: Invalid argument");
+}
+
+TEST_CASE("What an upload misses is named, and is 127") {
+  const Command command{.argv = {"tool"}, .upload = "a.out"};
+  const ExecOutcome library = describe_failure({ExecStep::library, ENOENT, "libfoo.so.1"}, command);
+  CHECK(library.launcher_code == 127);
+  CHECK(library.failure.starts_with("a.out: needs the library libfoo.so.1, which the guest's root does not have"));
+  const ExecOutcome loader = describe_failure({ExecStep::interpreter, ENOENT, "/lib/ld\033[2J.so"}, command);
+  CHECK(loader.launcher_code == 127);
+  CHECK(loader.failure.starts_with("a.out: needs the loader /lib/ld?[2J.so, which"));
 }
 
 }  // namespace

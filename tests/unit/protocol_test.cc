@@ -56,7 +56,11 @@ RoundTrip<Exec> exec_round_trip(const Strings& argv, const Strings& env) {
   fixed.columns = 80;
   fixed.user = "daemon:adm";
   fixed.directory = "/var/tmp";
-  return RoundTrip<Exec>(ExecRequest<Strings>{fixed, argv, env});
+  fixed.umask = 077;
+  fixed.limits.add({7, 100, ResourceLimit::unlimited});
+  fixed.interpreter = "/lib/ld.so";
+  static const Strings libraries{"libc.so.6", "libm.so.6"};
+  return RoundTrip<Exec>(ExecRequest<Strings>{fixed, argv, env, &libraries});
 }
 
 }  // namespace
@@ -189,22 +193,49 @@ TEST_CASE("an exec request carries its lists in order") {
   CHECK(exec->directory == "/var/tmp");
   CHECK(collect(exec->argv) == argv);
   CHECK(collect(exec->env) == env);
+  CHECK(exec->umask == 077);
+  REQUIRE(exec->limits.list().size() == 1);
+  CHECK(exec->limits.list()[0].resource == 7);
+  CHECK(exec->limits.list()[0].soft == 100);
+  CHECK(exec->limits.list()[0].hard == ResourceLimit::unlimited);
+  CHECK(exec->interpreter == "/lib/ld.so");
+  CHECK(collect(exec->libraries) == Strings{"libc.so.6", "libm.so.6"});
 }
 
-TEST_CASE("an exec request is refused wherever it is cut off") {
+// umask, one limit, the loader and two libraries.
+constexpr std::size_t appended_size = 4 + (4 + 20) + (4 + 10) + (4 + 2 * (4 + 9));
+
+TEST_CASE("an exec request is refused wherever it is cut off, but for where it once ended") {
   const auto request = exec_round_trip({"true", "argument"}, {"A=1"});
   for (std::size_t size = 0; size < request.bytes.size(); ++size) {
     INFO("cut at " << size);
-    CHECK_FALSE(request.decode_first(size));
+    CHECK(request.decode_first(size) == (size == request.bytes.size() - appended_size));
   }
+}
+
+TEST_CASE("an exec request without what was appended later has the defaults") {
+  auto request = exec_round_trip({"true"}, {});
+  request.bytes.resize(request.bytes.size() - appended_size);
+  const auto exec = request.decode();
+  REQUIRE(exec);
+  CHECK(exec->umask == 022);
+  CHECK(exec->limits.list().empty());
+  CHECK(exec->interpreter.empty());
+  CHECK(exec->libraries.count() == 0);
+}
+
+TEST_CASE("more limits than there are resources are refused") {
+  auto request = exec_round_trip({"true"}, {});
+  request.bytes[request.bytes.size() - appended_size + 4] = std::byte{ResourceLimit::resources + 1};
+  CHECK_FALSE(request.decode());
 }
 
 TEST_CASE("an exec request without a program is refused") { CHECK_FALSE(exec_round_trip({}, {"A=1"}).decode()); }
 
 TEST_CASE("a count of strings beyond the payload is refused at once") {
   auto request = exec_round_trip({}, {});
-  // The last eight bytes are the two counts.
-  for (std::size_t i = 0; i < 4; ++i) request.bytes[request.bytes.size() - 8 + i] = std::byte{0xff};
+  const std::size_t counts = request.bytes.size() - appended_size - 8;
+  for (std::size_t i = 0; i < 4; ++i) request.bytes[counts + i] = std::byte{0xff};
   CHECK_FALSE(request.decode());
 }
 
@@ -252,6 +283,8 @@ TEST_CASE("decoders read no byte outside of random input") {
       inside(exec->user);
       exec->argv.for_each(inside);
       exec->env.for_each(inside);
+      inside(exec->interpreter);
+      exec->libraries.for_each(inside);
     }
     if (const auto failed = Failed::decode(reader)) {
       inside(failed->step);
