@@ -47,6 +47,9 @@ Machine::Machine(const MachineConfig& config, HostFile console, Events events)
   add_virtio(std::make_unique<virtio::Rng>(), loop_);
   add_disks(config);
   channel_ = std::make_unique<CommandChannel>(*vsock_, loop_, channel_events(std::move(events)));
+  if (!config.vsock_socket.empty()) {
+    vsock_door_ = std::make_unique<VsockDoor>(*vsock_, loop_, config.vsock_socket);
+  }
   // Reading files and talking to KVM take as long as each other, and share nothing but memory that is mapped already.
   auto loading = std::async(std::launch::async, [&] { return load_guest(config); });
   connect_to_kvm();
@@ -165,6 +168,7 @@ CommandChannel::Events Machine::channel_events(Events events) {
       .ready =
           [this, on_ready = std::move(events.ready)](const protocol::Ready& ready) {
             loop_.cancel(deadline_timer_);
+            clock_watch_ = std::make_unique<ClockWatch>(loop_, [this] { channel_->set_time(); });
             on_ready(ready);
           },
       .failed =

@@ -18,11 +18,13 @@
 #include "devices/virtio/mmio_transport.h"
 #include "devices/virtio/vsock.h"
 #include "minivm/config.h"
+#include "vmm/clock_watch.h"
 #include "vmm/command_channel.h"
 #include "vmm/console_output.h"
 #include "vmm/kvm.h"
 #include "vmm/loop_thread.h"
 #include "vmm/vcpu.h"
+#include "vmm/vsock_door.h"
 
 namespace minivm {
 
@@ -97,6 +99,8 @@ class Machine {
   std::unique_ptr<Serial> serial_;
   std::unique_ptr<PowerPorts> power_;
   std::unique_ptr<CommandChannel> channel_;
+  std::unique_ptr<VsockDoor> vsock_door_;    // when MachineConfig::vsock_socket asks for it
+  std::unique_ptr<ClockWatch> clock_watch_;  // from READY on
   Bus port_io_;
   Bus mmio_;
   boot::Platform platform_;

@@ -46,11 +46,13 @@ void Vsock::listen(std::uint32_t host_port, Accept accept) {
 
 void Vsock::unlisten(std::uint32_t host_port) noexcept { listeners_.erase(host_port); }
 
-void Vsock::connect(std::uint32_t guest_port, std::shared_ptr<VsockEndpoint> endpoint,
-                    std::chrono::milliseconds timeout) {
+void Vsock::listen_to_others(AcceptOther accept) { accept_other_ = std::move(accept); }
+
+std::uint32_t Vsock::connect(std::uint32_t guest_port, std::shared_ptr<VsockEndpoint> endpoint,
+                             std::chrono::milliseconds timeout) {
   if (full()) {
     loop_.post([endpoint = std::move(endpoint)] { endpoint->closed(false); });
-    return;
+    return 0;
   }
   VsockLink& link = add(unused_key(guest_port), VsockConnection::dial(), std::move(endpoint));
   link.answer_timer = loop_.after(timeout, [this, &link] {
@@ -59,6 +61,7 @@ void Vsock::connect(std::uint32_t guest_port, std::shared_ptr<VsockEndpoint> end
     attend_later(link);
   });
   attend_later(link);
+  return link.host_port();
 }
 
 std::uint32_t Vsock::type() const noexcept { return device_id::vsock; }
@@ -231,13 +234,10 @@ void Vsock::attend(VsockLink& link) noexcept {
 }
 
 void Vsock::on_request(const Header& header) noexcept {
-  const auto listener = listeners_.find(header.dst_port);
-  if (listener == listeners_.end() || full()) return refuse(header);
-  // Held, since the listener may remove or replace itself.
-  const std::shared_ptr<Accept> accept = listener->second;
+  if (full()) return refuse(header);
   std::shared_ptr<VsockEndpoint> endpoint;
   try {
-    endpoint = (*accept)(header.src_port);
+    endpoint = accept(header);
   } catch (const std::exception& error) {
     faults_.warning("vsock: connection to port {}: {}", std::uint32_t{header.dst_port}, error.what());
   }
@@ -245,6 +245,14 @@ void Vsock::on_request(const Header& header) noexcept {
   VsockLink& link = add(make_key(header.dst_port, header.src_port), VsockConnection::accept(header), endpoint);
   endpoint->attached(link);
   settle(link);
+}
+
+std::shared_ptr<VsockEndpoint> Vsock::accept(const Header& header) {
+  const auto listener = listeners_.find(header.dst_port);
+  if (listener == listeners_.end()) return accept_other_ ? accept_other_(header.dst_port) : nullptr;
+  // Held, since the listener may remove or replace itself.
+  const std::shared_ptr<Accept> own = listener->second;
+  return (*own)(header.src_port);
 }
 
 // VirtIO 1.2, 5.10.6.4: what belongs to no connection is answered with RST, except a RST.

@@ -32,6 +32,8 @@ class Vsock final : public VirtioDevice {
 
   /// Makes the endpoint for a connection that the guest asks for; nullptr refuses it with RST.
   using Accept = std::move_only_function<std::shared_ptr<VsockEndpoint>(std::uint32_t guest_port)>;
+  /// The same for any host port.
+  using AcceptOther = std::move_only_function<std::shared_ptr<VsockEndpoint>(std::uint32_t host_port)>;
 
   Vsock(std::uint64_t guest_cid, EventLoop& loop);
   ~Vsock() override;
@@ -39,8 +41,11 @@ class Vsock final : public VirtioDevice {
   /// Serves guest connections to `host_port`; replaces an earlier listener. May be called before the guest runs.
   void listen(std::uint32_t host_port, Accept accept);
   void unlisten(std::uint32_t host_port) noexcept;
+  /// Serves connections to all host ports that have no listener of their own; an empty one: nobody does.
+  void listen_to_others(AcceptOther accept);
   /// Dials `guest_port`: `attached` follows, or `closed(false)` when the guest refuses or does not answer in time.
-  void connect(std::uint32_t guest_port, std::shared_ptr<VsockEndpoint> endpoint,
+  /// Returns the host's port of the connection; 0 when there are too many connections, and then `closed` follows.
+  std::uint32_t connect(std::uint32_t guest_port, std::shared_ptr<VsockEndpoint> endpoint,
                std::chrono::milliseconds timeout = connect_timeout);
 
   std::uint32_t type() const noexcept override;
@@ -67,6 +72,7 @@ class Vsock final : public VirtioDevice {
   void on_link_packet(VsockLink& link, const Header& header, std::span<iovec> payload) noexcept;
   void deliver(VsockLink& link, std::span<iovec> payload, std::uint32_t size) noexcept;
   void on_request(const Header& header) noexcept;
+  std::shared_ptr<VsockEndpoint> accept(const Header& header);
   void refuse(const Header& header) noexcept;
   void attend(VsockLink& link) noexcept;
 
@@ -89,6 +95,7 @@ class Vsock final : public VirtioDevice {
   EventLoop& loop_;
   std::uint64_t guest_cid_;
   std::unordered_map<std::uint32_t, std::shared_ptr<Accept>> listeners_;
+  AcceptOther accept_other_;
   std::uint32_t next_host_port_;
   log::FaultLimit faults_;
 
