@@ -67,8 +67,7 @@ UnixListener::UnixListener(std::string path) : path_(std::move(path)), socket_(m
 
 UnixListener::~UnixListener() {
   struct stat status {};
-  const bool is_ours =
-      ::lstat(path_.c_str(), &status) == 0 && status.st_dev == device_ && status.st_ino == inode_;
+  const bool is_ours = ::lstat(path_.c_str(), &status) == 0 && status.st_dev == device_ && status.st_ino == inode_;
   if (is_ours) ::unlink(path_.c_str());
 }
 

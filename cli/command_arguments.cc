@@ -3,35 +3,26 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <utility>
 
 #include "cli/parsed_option.h"
+#include "cli/resource_limits.h"
 
 namespace minivm {
 namespace {
 
 constexpr const char* group = "Command";
 
-/// "K=V", or "K" with minivm's own value; nothing when that is unset.
-void add_environment(const std::string& text, std::vector<std::string>& env) {
-  if (text.starts_with('=')) throw std::invalid_argument(text + ": no name before =");
-  if (text.contains('=')) {
-    env.push_back(text);
-  } else if (const char* value = std::getenv(text.c_str())) {
-    env.push_back(text + "=" + value);
-  }
+/// A limit that is given again replaces the earlier one of the same resource.
+void add_limit(const Limit& limit, std::vector<Limit>& limits) {
+  std::erase_if(limits, [&](const Limit& each) { return each.resource == limit.resource; });
+  limits.push_back(limit);
 }
 
 }  // namespace
 
 CommandArguments::CommandArguments(CLI::App& app, Command& command) : app_(app), command_(command) {
-  add_parsed(app, "--env,-e", "set a variable; K alone passes minivm's own value; may be given again",
-             [&command](const std::string& text) { add_environment(text, command.env); })
-      ->type_name("K[=V]")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-      ->group(group);
+  add_environment_options();
   app.add_option("--cwd,--workdir,-w", command.directory, "working directory in the guest")
       ->type_name("DIR")
       ->group(group);
@@ -39,8 +30,37 @@ CommandArguments::CommandArguments(CLI::App& app, Command& command) : app_(app),
   app.add_option("--upload", command.upload, "send this ELF64 program of the host along, and run it as the command")
       ->type_name("FILE")
       ->group(group);
+  add_limit_options();
   add_terminal_options();
   app.prefix_command();
+}
+
+void CommandArguments::add_environment_options() {
+  add_parsed(app_, "--env,-e", "set a variable; K alone passes minivm's own value; may be given again",
+             [this](const std::string& text) { environment_.set(text); })
+      ->type_name("K[=V]")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->group(group);
+  add_parsed(app_, "--env-file", "a file of such lines, # begins a comment; -e wins; may be given again",
+             [this](const std::string& path) { file_environment_.read(path); })
+      ->type_name("FILE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->group(group);
+}
+
+void CommandArguments::add_limit_options() {
+  add_parsed(app_, "--ulimit", "a resource limit, for instance nofile=1024:4096 or core=0; may be given again",
+             [this](const std::string& text) { add_limit(parse_limit(text), command_.limits); })
+      ->type_name("NAME=SOFT[:HARD]")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->group(group);
+  add_parsed(app_, "--umask", "in octal digits (default 022)",
+             [this](const std::string& text) { command_.umask = parse_umask(text); })
+      ->type_name("MASK")
+      ->group(group);
 }
 
 void CommandArguments::add_terminal_options() {
@@ -52,6 +72,7 @@ void CommandArguments::add_terminal_options() {
 
 void CommandArguments::settle(WordsAfterMark after_mark) {
   take_words(std::move(after_mark));
+  command_.env = environment_.over(file_environment_);
   command_.tty = force_tty_ || (!no_tty_ && ::isatty(STDIN_FILENO) != 0 && ::isatty(STDOUT_FILENO) != 0);
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "cli/environment.h"
 #include "cli/subcommand.h"
 
 namespace minivm {
@@ -16,11 +17,15 @@ class CommandArguments {
   bool wants_terminal() const noexcept { return force_tty_; }
 
  private:
+  void add_environment_options();
   void add_terminal_options();
+  void add_limit_options();
   void take_words(WordsAfterMark after_mark);
 
   CLI::App& app_;
   Command& command_;
+  Environment environment_;
+  Environment file_environment_;
   bool force_tty_ = false;
   bool no_tty_ = false;
   bool interactive_ = false;

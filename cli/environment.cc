@@ -28,7 +28,8 @@ void Environment::set(const std::string& text) {
     if (value == nullptr) return;
     entry += fmt::format("={}", value);
   }
-  const auto same = std::ranges::find_if(entries_, [&](const std::string& each) { return name_of(each) == name_of(entry); });
+  const auto same =
+      std::ranges::find_if(entries_, [&](const std::string& each) { return name_of(each) == name_of(entry); });
   if (same != entries_.end()) {
     *same = std::move(entry);
   } else {

@@ -122,6 +122,12 @@ void MachineArguments::add_hardware_options(CLI::App& command) {
       ->check(CLI::Range(MachineConfig::min_cid, std::uint64_t{0xFFFF'FFFE}).description(""))
       ->type_name("N")
       ->group(group);
+  command
+      .add_option("--vsock-socket", machine.vsock_socket,
+                  "a Unix socket to make: CONNECT PORT there leads to the guest's vsock port; FILE_PORT is for the "
+                  "guest's own connections")
+      ->type_name("FILE")
+      ->group(group);
   command.add_option("--hostname", machine.hostname, "(default minivm)")->type_name("NAME")->group(group);
   command.add_option("--init", machine.init, "becomes PID 1, for instance /sbin/init")->type_name("PATH")->group(group);
   add_parsed(command, "--console", "where the serial console goes: none, stdio, stderr, file:PATH",

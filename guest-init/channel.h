@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <span>
 
+#include "freestanding/fd.h"
 #include "guest-init/failure.h"
-#include "guest-init/fd.h"
 #include "protocol/frame.h"
 #include "protocol/messages.h"
 

@@ -30,8 +30,8 @@ std::uint64_t boot_time_ns() noexcept { return read_clock(CLOCK_BOOTTIME); }
 
 void follow_host_clock(std::uint64_t realtime_ns) noexcept {
   const std::uint64_t ours = read_clock(CLOCK_REALTIME);
-  const bool is_right = ours > realtime_ns ? ours - realtime_ns <= tolerated_ahead_ns
-                                           : realtime_ns - ours <= tolerated_behind_ns;
+  const bool is_right =
+      ours > realtime_ns ? ours - realtime_ns <= tolerated_ahead_ns : realtime_ns - ours <= tolerated_behind_ns;
   if (is_right) return;
   const timespec time = to_timespec(realtime_ns);
   clock_settime(CLOCK_REALTIME, &time);

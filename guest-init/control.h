@@ -6,7 +6,7 @@
 #include <optional>
 #include <span>
 
-#include "guest-init/fd.h"
+#include "freestanding/fd.h"
 #include "protocol/frame.h"
 
 namespace minivm::guest {

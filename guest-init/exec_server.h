@@ -19,8 +19,9 @@ class ExecServer {
   enum class End : std::uint8_t { power_off, connection_lost, malformed_frame };
 
   /// `init_proc` is a descriptor of /proc when another program is PID 1, whose root directory the programs get; else
-  /// -1. Signals must be blocked already.
-  ExecServer(Fd control, Dial dial, int init_proc) noexcept;
+  /// -1. `own_program` is one of the file that this program was started from, for what is built in, or -1. Signals must
+  /// be blocked already.
+  ExecServer(Fd control, Dial dial, int init_proc, int own_program) noexcept;
 
   /// Until the host ends it.
   End run() noexcept;

@@ -2,7 +2,7 @@
 
 #include <optional>
 
-#include "guest-init/text.h"
+#include "freestanding/text.h"
 
 namespace minivm::guest {
 

@@ -6,7 +6,7 @@
 #include <span>
 #include <string_view>
 
-#include "guest-init/fd.h"
+#include "freestanding/fd.h"
 
 namespace minivm::guest {
 

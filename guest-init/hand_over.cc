@@ -7,8 +7,8 @@
 #include <cerrno>
 #include <csignal>
 
+#include "freestanding/fd.h"
 #include "guest-init/clock.h"
-#include "guest-init/fd.h"
 
 namespace minivm::guest {
 namespace {

@@ -7,9 +7,9 @@
 #include <cstring>
 #include <string_view>
 
-#include "guest-init/fd.h"
+#include "freestanding/fd.h"
+#include "freestanding/text.h"
 #include "guest-init/file.h"
-#include "guest-init/text.h"
 
 namespace minivm::guest {
 namespace {
@@ -21,9 +21,8 @@ using protocol::ExecStep;
 constexpr std::string_view glibc_loader = "/lib64/ld-linux-x86-64.so.2";
 
 /// Where ld.so(8) looks without being told, in the spelling of Debian and of the others.
-constexpr std::string_view library_directories[] = {"/lib/x86_64-linux-gnu/", "/usr/lib/x86_64-linux-gnu/",
-                                                    "/lib64/",                "/usr/lib64/",
-                                                    "/lib/",                  "/usr/lib/"};
+constexpr std::string_view library_directories[] = {
+    "/lib/x86_64-linux-gnu/", "/usr/lib/x86_64-linux-gnu/", "/lib64/", "/usr/lib64/", "/lib/", "/usr/lib/"};
 constexpr const char* cache_path = "/etc/ld.so.cache";
 
 bool has_variable(char* const* environment, std::string_view assignment) noexcept {

@@ -6,13 +6,14 @@
 #include <cerrno>
 #include <new>
 
+#include "freestanding/mapping.h"
+#include "guest-init/built_in.h"
 #include "guest-init/channel.h"
 #include "guest-init/clock.h"
 #include "guest-init/config.h"
 #include "guest-init/exec_server.h"
 #include "guest-init/file.h"
 #include "guest-init/hand_over.h"
-#include "guest-init/mapping.h"
 #include "guest-init/modules.h"
 #include "guest-init/mounts.h"
 #include "guest-init/power.h"
@@ -75,13 +76,14 @@ Outcome give_pid_1_away(const Boot& boot, char** argv, const Path& init, Fd& ini
   return hand_over(argv, init.c_str());
 }
 
-void serve(Boot& boot, int init_proc) noexcept {
+void serve(Boot& boot, int init_proc, int own_program) noexcept {
   set_limits();
   boot.stamps.ready_ns = boot_time_ns();
   boot.channel.send_ready(boot.stamps);
   Mapping memory(sizeof(ExecServer));
   if (!memory) return complain("serve", "exec requests", ENOMEM);
-  auto* const server = new (memory.bytes().data()) ExecServer(boot.channel.release(), dial_host, init_proc);
+  auto* const server =
+      new (memory.bytes().data()) ExecServer(boot.channel.release(), dial_host, init_proc, own_program);
   switch (server->run()) {
     case ExecServer::End::power_off:
       return;
@@ -97,6 +99,8 @@ void serve(Boot& boot, int init_proc) noexcept {
   boot.stamps.init_started_ns = boot_time_ns();
   block_signals();
   Outcome failure = reach_host(boot);
+  // Before the root changes, out of whose sight this file then is.
+  const Fd own_program = open_file("/proc/self/exe", O_PATH);
   const Path init = chosen_init(boot.config);
   Fd init_proc;
   if (!failure) failure = prepare_root(boot, init.empty());
@@ -106,7 +110,7 @@ void serve(Boot& boot, int init_proc) noexcept {
     complain(failure->step, failure->object.view(), failure->error);
     boot.channel.send_failed(*failure);
   } else {
-    serve(boot, init_proc.get());
+    serve(boot, init_proc.get(), own_program.get());
     if (init_proc) ask_init_to_power_off();
   }
   power_off({boot.config.power_off_port, boot.config.power_off_value});
@@ -115,4 +119,7 @@ void serve(Boot& boot, int init_proc) noexcept {
 }  // namespace
 }  // namespace minivm::guest
 
-int main(int, char** argv) { minivm::guest::run(argv); }
+int main(int argc, char** argv) {
+  if (getpid() != 1) return minivm::guest::run_built_in(argc, argv);
+  minivm::guest::run(argv);
+}

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "freestanding/text.h"
 #include "guest-init/file.h"
-#include "guest-init/text.h"
 
 namespace minivm::guest {
 namespace {

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <string_view>
 
-#include "guest-init/fd.h"
+#include "freestanding/fd.h"
 
 namespace minivm::guest {
 

@@ -10,9 +10,9 @@
 #include <cerrno>
 #include <csignal>
 
+#include "freestanding/text.h"
 #include "guest-init/clock.h"
 #include "guest-init/file.h"
-#include "guest-init/text.h"
 
 namespace minivm::guest {
 namespace {

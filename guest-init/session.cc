@@ -6,9 +6,9 @@
 #include <cerrno>
 #include <csignal>
 
+#include "freestanding/text.h"
 #include "guest-init/loader.h"
 #include "guest-init/spawn.h"
-#include "guest-init/text.h"
 
 namespace minivm::guest {
 
@@ -36,7 +36,12 @@ void Session::start(const ExecServices& services, std::uint16_t slot, std::uint3
 bool Session::prepare(const protocol::Exec& request, std::size_t payload_size) noexcept {
   is_terminal_ = (request.flags & protocol::Exec::tty) != 0;
   has_upload_ = (request.flags & protocol::Exec::upload) != 0;
+  is_built_in_ = (request.flags & protocol::Exec::built_in) != 0;
   window_ = {request.rows, request.columns};
+  if (is_built_in_ && (has_upload_ || services_->own_program < 0)) {
+    fail(ExecStep::request, EINVAL);
+    return false;
+  }
   if ((is_terminal_ && request.stdin_port == 0) || (has_upload_ && request.program_port == 0)) {
     fail(ExecStep::request, EINVAL);
     return false;
@@ -132,7 +137,8 @@ void Session::launch() noexcept {
   ChildEnds ends;
   if (!(is_terminal_ ? open_pty(ends) : open_pipes(ends))) return;
   const Fd uploaded = upload_.take();
-  const SpawnFiles files{{ends[0].get(), ends[1].get(), ends[2].get()}, uploaded.get(), is_terminal_};
+  const int program_file = is_built_in_ ? services_->own_program : uploaded.get();
+  const SpawnFiles files{{ends[0].get(), ends[1].get(), ends[2].get()}, program_file, is_terminal_};
   const SpawnResult result = spawn(*plan_, files);
   if (!result.ok()) return fail(result.failed);
   pid_ = result.pid;

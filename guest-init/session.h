@@ -6,11 +6,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "freestanding/fd.h"
+#include "freestanding/mapping.h"
 #include "guest-init/control.h"
 #include "guest-init/event_key.h"
 #include "guest-init/exec_plan.h"
-#include "guest-init/fd.h"
-#include "guest-init/mapping.h"
 #include "guest-init/oom_log.h"
 #include "guest-init/relay.h"
 #include "guest-init/terminal.h"
@@ -27,6 +27,7 @@ struct ExecServices {
   Dial dial = nullptr;
   Control* control = nullptr;
   OomLog* oom_log = nullptr;
+  int own_program = -1;  // the file that this program was started from
 };
 
 /// One exec: dials its streams, receives the program if it is uploaded, starts it, relays its bytes and answers with
@@ -99,6 +100,7 @@ class Session {
   ExecPlan* plan_ = nullptr;
   Upload upload_;
   bool has_upload_ = false;
+  bool is_built_in_ = false;
   WindowSize window_;
   std::array<Fd, streams> sockets_;
   std::array<Fd, relays> locals_;  // our ends of the pipes; of a terminal, the master is the first

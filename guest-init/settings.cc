@@ -10,7 +10,7 @@
 #include <csignal>
 #include <cstring>
 
-#include "guest-init/fd.h"
+#include "freestanding/fd.h"
 #include "guest-init/report.h"
 
 namespace minivm::guest {

@@ -13,7 +13,7 @@
 #include <csignal>
 #include <cstring>
 
-#include "guest-init/text.h"
+#include "freestanding/text.h"
 
 namespace minivm::guest {
 namespace {

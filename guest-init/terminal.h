@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "guest-init/fd.h"
+#include "freestanding/fd.h"
 
 namespace minivm::guest {
 

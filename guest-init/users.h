@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <string_view>
 
-#include "guest-init/text.h"
+#include "freestanding/text.h"
 
 namespace minivm::guest {
 

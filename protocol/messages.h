@@ -138,8 +138,9 @@ class ResourceLimits {
 
 /// Starts a program. The host sends `argv` and `env` through `encode_exec`, since the two lists vary in length.
 struct Exec {
-  static constexpr std::uint32_t tty = 1U << 0;     // one pty; stdin_port is its only stream, both ways
-  static constexpr std::uint32_t upload = 1U << 1;  // program_size bytes of ELF come through program_port
+  static constexpr std::uint32_t tty = 1U << 0;       // one pty; stdin_port is its only stream, both ways
+  static constexpr std::uint32_t upload = 1U << 1;    // program_size bytes of ELF come through program_port
+  static constexpr std::uint32_t built_in = 1U << 2;  // argv[0] names a program that PID 1 brings along; see built_in.h
   static constexpr std::uint32_t default_umask = 022;
 
   std::uint32_t flags = 0;
@@ -252,8 +253,8 @@ enum class ExecStep : std::uint32_t {
   user = 5,       // no such user or group
   directory = 6,  // chdir
   fork = 7,
-  identity = 8,  // setgroups, setgid, setuid
-  execute = 9,   // looking it up and executing it: ENOENT is exit 127, anything else 126
+  identity = 8,      // setgroups, setgid, setuid
+  execute = 9,       // looking it up and executing it: ENOENT is exit 127, anything else 126
   limits = 10,       // setrlimit
   interpreter = 11,  // an upload's loader is not there: `object`, exit 127
   library = 12,      // a library that an upload needs is not there: `object`, exit 127

@@ -25,8 +25,9 @@
 #include <thread>
 #include <vector>
 
+#include "freestanding/mapping.h"
 #include "guest-init/exec_server.h"
-#include "guest-init/mapping.h"
+#include "guest-init/image.h"
 #include "guest-init/settings.h"
 #include "protocol/frame.h"
 #include "protocol/messages.h"
@@ -37,7 +38,6 @@ namespace minivm::test {
 
 using namespace protocol;
 using guest::ExecServer;
-using guest::Fd;
 
 using Strings = std::vector<std::string>;
 
@@ -57,6 +57,13 @@ inline int dial_test(std::uint32_t port) noexcept {
   const int error = errno;
   close(fd);
   return -error;
+}
+
+/// The guest's real PID 1, as its own program.
+inline int own_program() {
+  const auto image = init_image();
+  const int file = memfd_create("init", MFD_CLOEXEC);
+  return write(file, image.data(), image.size()) == static_cast<ssize_t>(image.size()) ? file : -1;
 }
 
 inline void wait_readable(int fd) {
@@ -202,8 +209,8 @@ class Guest {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     guest::block_signals();
-    guest::Mapping memory(sizeof(ExecServer));
-    auto* server = new (memory.bytes().data()) ExecServer(Fd(control), dial_test, -1);
+    Mapping memory(sizeof(ExecServer));
+    auto* server = new (memory.bytes().data()) ExecServer(Fd(control), dial_test, -1, own_program());
     _exit(static_cast<int>(server->run()));
   }
   void receive_exactly(std::span<std::byte> bytes) {

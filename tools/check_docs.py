@@ -6,7 +6,7 @@ import pathlib
 import re
 import sys
 
-FOLDERS = "base|benches|boot|cli|devices|docs|guest-init|include|kernel|protocol|tests|tools|vmm"
+FOLDERS = "base|benches|boot|cli|copy|devices|docs|freestanding|guest-init|include|kernel|protocol|tests|tools|vmm"
 # Up to a blank, so that `tools/dev run -- uname` is judged by its first word.
 IN_BACKTICKS = re.compile(rf"`(?:\./)?((?:{FOLDERS})/[^`\s]*)[^`]*`")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")

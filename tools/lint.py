@@ -16,7 +16,7 @@ import subprocess
 import sys
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
-FOLDERS = ("base", "boot", "devices", "vmm", "cli", "guest-init")
+FOLDERS = ("base", "boot", "devices", "vmm", "cli", "copy", "guest-init")
 # g++ is the judge of what compiles: clang 14 cannot read some of C++23 and of libstdc++ 12, such as std::variant.
 FINDING = re.compile(r"(?:warning|error): .* \[(?!clang-diagnostic-error\b)[\w.,-]+\]$", re.MULTILINE)
 NOT_READ = "[clang-diagnostic-error]"

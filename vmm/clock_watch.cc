@@ -17,7 +17,9 @@ constexpr time_t period_s = 60;
 }  // namespace
 
 ClockWatch::ClockWatch(EventLoop& loop, std::function<void()> on_doubt)
-    : loop_(loop), on_doubt_(std::move(on_doubt)), timer_(::timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK)) {
+    : loop_(loop),
+      on_doubt_(std::move(on_doubt)),
+      timer_(::timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK)) {
   if (!timer_) throw_errno("timerfd_create");
   arm();
   loop_.watch(timer_.get(), EPOLLIN, [this](std::uint32_t) { on_timer(); });

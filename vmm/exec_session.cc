@@ -15,7 +15,8 @@ constexpr int signal_base = 128;
 /// What a guest says may be any bytes.
 std::string printable(std::string_view text) {
   std::string shown(text);
-  std::ranges::replace_if(shown, [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
+  std::ranges::replace_if(
+      shown, [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
   return shown;
 }
 
@@ -61,10 +62,10 @@ ExecOutcome describe_failure(const protocol::ExecFailed& failed, const Command& 
   if (failed.step == protocol::ExecStep::interpreter || failed.step == protocol::ExecStep::library) {
     outcome.launcher_code = ExecOutcome::not_found;
     const bool loader = failed.step == protocol::ExecStep::interpreter;
-    outcome.failure = fmt::format("{}: needs the {} {}, which the guest's root does not have: link it with -static, or use "
-                                  "a root that has it (--rootfs)",
-                                  describe_step(failed.step, command), loader ? "loader" : "library",
-                                  printable(failed.object));
+    outcome.failure = fmt::format(
+        "{}: needs the {} {}, which the guest's root does not have: link it with -static, or use "
+        "a root that has it (--rootfs)",
+        describe_step(failed.step, command), loader ? "loader" : "library", printable(failed.object));
     return outcome;
   }
   std::string reason = std::strerror(error);

@@ -51,7 +51,8 @@ using ProgramHeaders = std::vector<Elf64_Phdr>;
 ProgramHeaders read_program_headers(const Program& program) {
   const auto header = program.read_array<Elf64_Ehdr>(0, 1);
   if (header.empty() || header[0].e_phentsize != sizeof(Elf64_Phdr)) return {};
-  return program.read_array<Elf64_Phdr>(header[0].e_phoff, std::min<std::size_t>(header[0].e_phnum, max_program_headers));
+  return program.read_array<Elf64_Phdr>(header[0].e_phoff,
+                                        std::min<std::size_t>(header[0].e_phnum, max_program_headers));
 }
 
 const Elf64_Phdr* find(const ProgramHeaders& headers, std::uint32_t type) {
@@ -99,8 +100,9 @@ ProgramNeeds read_program_needs(int fd, std::uint64_t size) {
   const ProgramHeaders headers = read_program_headers(program);
   const Elf64_Phdr* const interpreter = find(headers, PT_INTERP);
   if (interpreter == nullptr) return {};
-  return {.interpreter = program.read_text(interpreter->p_offset, std::min<std::uint64_t>(interpreter->p_filesz, PATH_MAX)),
-          .libraries = read_libraries(program, headers)};
+  return {
+      .interpreter = program.read_text(interpreter->p_offset, std::min<std::uint64_t>(interpreter->p_filesz, PATH_MAX)),
+      .libraries = read_libraries(program, headers)};
 }
 
 }  // namespace minivm

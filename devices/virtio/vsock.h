@@ -46,7 +46,7 @@ class Vsock final : public VirtioDevice {
   /// Dials `guest_port`: `attached` follows, or `closed(false)` when the guest refuses or does not answer in time.
   /// Returns the host's port of the connection; 0 when there are too many connections, and then `closed` follows.
   std::uint32_t connect(std::uint32_t guest_port, std::shared_ptr<VsockEndpoint> endpoint,
-               std::chrono::milliseconds timeout = connect_timeout);
+                        std::chrono::milliseconds timeout = connect_timeout);
 
   std::uint32_t type() const noexcept override;
   std::uint64_t features() const noexcept override;

@@ -75,6 +75,7 @@ struct Command {
   std::string user;    // "name|uid[:group|gid]"
   std::string upload;  // a host ELF64 file, executed from the guest's memory under the name argv[0]
   bool tty = false;
+  bool built_in = false;  // argv[0] names a program that minivm's own init brings along, and not one of the root
   std::uint32_t umask = 022;
   std::vector<Limit> limits;  // at most one for each resource; without one the guest's own default holds
 };

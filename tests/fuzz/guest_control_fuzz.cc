@@ -1,5 +1,5 @@
-// The guest's end of the control connection: any bytes, cut anywhere, give whole frames or the end of the connection, and
-// an exec request that can be decoded becomes a plan within the memory that it asks for. Nothing is executed.
+// The guest's end of the control connection: any bytes, cut anywhere, give whole frames or the end of the connection,
+// and an exec request that can be decoded becomes a plan within the memory that it asks for. Nothing is executed.
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -34,8 +34,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::span bytes(data + 1, size - 1);
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) __builtin_trap();
-  const guest::Fd host(ends[0]);
-  const auto control = std::make_unique<guest::Control>(guest::Fd(ends[1]));
+  const Fd host(ends[0]);
+  const auto control = std::make_unique<guest::Control>(Fd(ends[1]));
   for (std::size_t done = 0; done < bytes.size(); done += step) {
     const auto part = bytes.subspan(done, std::min(step, bytes.size() - done));
     if (::send(host.get(), part.data(), part.size(), MSG_DONTWAIT) < 0) return 0;

@@ -38,9 +38,11 @@ try sh -c "'$minivm' run -- echo lost >&-"
 expect_code 0
 
 story 'environment, directory and user'
+printf '# for the job\nFILED=yes\nGIVEN=file\n' >variables
 # shellcheck disable=SC2016
-PASSED=on try "$minivm" run -e GIVEN='a b' -e PASSED -w /tmp -u nobody -- sh -c 'echo "$GIVEN $PASSED $PWD $(id -un)"'
-expect_out 'a b on /tmp nobody'
+PASSED=on try "$minivm" run -e GIVEN='a b' -e PASSED --env-file variables --umask 077 --ulimit nofile=100:200 -w /tmp -u nobody \
+  -- sh -c 'echo "$GIVEN $PASSED $FILED $PWD $(id -un) $(umask) $(ulimit -Sn) $(ulimit -Hn)"'
+expect_out 'a b on yes /tmp nobody 0077 100 200'
 
 story 'arguments are not touched'
 try "$minivm" run printf '<%s>' 'a b' '' '*' "\$HOME" -- --help
@@ -61,6 +63,8 @@ gcc -static -o hello hello.c
 try "$minivm" run --upload ./hello -- ./hello one two
 expect_code 42
 expect_out './hello has 2 arguments'
+gcc -o dynamic hello.c
+refused 127 'dynamic: needs the loader /lib64/ld-linux-x86-64.so.2, which' "$minivm" run --upload ./dynamic
 refused 127 'absent: No such file' "$minivm" run --upload ./absent -- ./absent
 refused 126 'hello.c: not an ELF file' "$minivm" run --upload ./hello.c -- ./hello.c
 

@@ -41,7 +41,8 @@ TEST_CASE("A file is read as docker reads it") {
   ::setenv("MINIVM_TEST_GIVEN", "own", 1);
   CHECK(read("# comment\n\n  \t\n  A=1\nB='q' # kept \nMINIVM_TEST_GIVEN\nC=\nA=2\r\nD=last") ==
         Strings{"A=2", "B='q' # kept ", "MINIVM_TEST_GIVEN=own", "C=", "D=last"});
-  CHECK(read("\xEF\xBB\xBF" "A=1\n") == Strings{"A=1"});
+  CHECK(read("\xEF\xBB\xBF"
+             "A=1\n") == Strings{"A=1"});
   CHECK(read("").empty());
 }
 

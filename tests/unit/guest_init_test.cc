@@ -6,13 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "freestanding/text.h"
 #include "guest-init/file.h"
 #include "guest-init/oom_log.h"
-#include "guest-init/text.h"
 #include "guest-init/users.h"
 #include "tests/scratch_directory.h"
 
 using namespace minivm::guest;
+using minivm::Text;
 using minivm::test::ScratchDirectory;
 
 namespace {

@@ -129,8 +129,8 @@ TEST_CASE("The document's numbers are the code's") {
 TEST_CASE("The document's frame header is the code's") {
   std::array<std::byte, FrameHeader::size> buffer;
   Writer writer(buffer);
-  const Values values{{"length", std::uint64_t{1}}, {"type", std::uint64_t{17}}, {"flags", std::uint64_t{0}},
-                      {"id", std::uint64_t{3}}};
+  const Values values{
+      {"length", std::uint64_t{1}}, {"type", std::uint64_t{17}}, {"flags", std::uint64_t{0}}, {"id", std::uint64_t{3}}};
   for (const Strings& row : table("## Frames", "offset")) {
     CHECK(std::to_string(writer.written().size()) == row[0]);
     put(writer, row[2], values.at(row[1]));
@@ -142,7 +142,8 @@ TEST_CASE("The document's frame header is the code's") {
 TEST_CASE("The document's messages are the code's, field by field") {
   CHECK(by_document("Hello", {{"version", 1U}, {"init_started_ns", 2U}}) == by_code(Hello{1, 2}));
   CHECK(by_document("Welcome", {{"version", 1U}, {"realtime_ns", 2U}}) == by_code(Welcome{1, 2}));
-  CHECK(by_document("Ready", {{"init_started_ns", 1U}, {"modules_loaded_ns", 2U}, {"root_mounted_ns", 3U}, {"ready_ns", 4U}}) ==
+  CHECK(by_document("Ready",
+                    {{"init_started_ns", 1U}, {"modules_loaded_ns", 2U}, {"root_mounted_ns", 3U}, {"ready_ns", 4U}}) ==
         by_code(Ready{1, 2, 3, 4}));
   CHECK(by_document("Failed", {{"step", "a"}, {"object", "bc"}, {"error", 3U}}) == by_code(Failed{"a", "bc", 3}));
   CHECK(by_document("Started", {{"pid", 1U}}) == by_code(Started{1}));
@@ -187,8 +188,7 @@ TEST_CASE("The document's exec is the code's") {
                              {"umask", 11U},
                              {"limits", Limits{{12, 13, 14}}},
                              {"interpreter", "interpreter"},
-                             {"libraries", libraries}}) ==
-        by_code(ExecRequest<Strings>{fixed, argv, env, &libraries}));
+                             {"libraries", libraries}}) == by_code(ExecRequest<Strings>{fixed, argv, env, &libraries}));
 }
 
 TEST_CASE("The document's guest configuration is the code's") {

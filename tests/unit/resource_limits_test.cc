@@ -24,8 +24,9 @@ TEST_CASE("A limit is a name and one or two values") {
 }
 
 TEST_CASE("What is no limit is refused") {
-  for (const char* text : {"", "nofile", "nofile=", "nofile=x", "nofile=1:", "nofile=:1", "nofile=2:1", "nofile=-2",
-                           "nofile=unlimited:5", "files=1", "NOFILE=1", "nofile=1:2:3", "nofile=99999999999999999999"}) {
+  for (const char* text :
+       {"", "nofile", "nofile=", "nofile=x", "nofile=1:", "nofile=:1", "nofile=2:1", "nofile=-2", "nofile=unlimited:5",
+        "files=1", "NOFILE=1", "nofile=1:2:3", "nofile=99999999999999999999"}) {
     CAPTURE(text);
     CHECK_THROWS_AS(parse_limit(text), std::invalid_argument);
   }

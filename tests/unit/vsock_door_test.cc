@@ -39,7 +39,7 @@ class Doorway {
   UniqueFd call(std::string_view words = {}) const {
     UniqueFd socket = connect_unix(path);
     REQUIRE(socket);
-    say(socket, words);
+    if (!words.empty()) say(socket, words);
     return socket;
   }
   static void say(const UniqueFd& socket, std::string_view words) {
@@ -133,8 +133,8 @@ TEST_CASE("A line may come in pieces") {
 
 TEST_CASE("Whoever says anything else is shut out, and nobody else notices") {
   const std::string words = GENERATE("\n", "CONNECT\n", "CONNECT \n", "CONNECT 4294967295\n", "CONNECT 99999999999\n",
-                                     "CONNECT -1\n", "CONNECT 52 \n", "CONNECT 52\r\n", "connect 52\n", "GET / HTTP/1.1\r\n",
-                                     "0123456789012345678901234567890123456789");
+                                     "CONNECT -1\n", "CONNECT 52 \n", "CONNECT 52\r\n", "connect 52\n",
+                                     "GET / HTTP/1.1\r\n", "0123456789012345678901234567890123456789");
   Doorway test;
   const UniqueFd good = test.call("CONNECT ");
   const UniqueFd bad = test.call(words);
@@ -166,7 +166,7 @@ TEST_CASE("A caller that hangs up right after its line leaves nothing behind") {
   // It sees the end of both halves, and says goodbye.
   const auto end = test.next();
   REQUIRE(end);
-  CHECK(end->header.op == vsock::op_shutdown);
+  CHECK((end->header.op == vsock::op_shutdown || end->header.op == vsock::op_rst));
   test.guest.send(test.guest.header(vsock::op_rst, 52, host_port));
   const UniqueFd next = test.call("CONNECT 53\n");
   test.answer(vsock::op_response, 53);
@@ -245,7 +245,8 @@ TEST_CASE("A path that cannot be served is refused by name") {
   }
   std::ofstream(directory.path("file")) << "text";
   CHECK(refused(directory.path("file")) == "socket " + directory.path("file") + ": there is a file that is no socket");
-  CHECK(refused(directory.path("none/vsock")) == "socket " + directory.path("none/vsock") + ": No such file or directory");
+  CHECK(refused(directory.path("none/vsock")) ==
+        "socket " + directory.path("none/vsock") + ": No such file or directory");
   CHECK(refused(std::string(200, 'x')).ends_with("longer than 96 bytes"));
 }
 

@@ -6,7 +6,7 @@
 #include <span>
 #include <utility>
 
-namespace minivm::guest {
+namespace minivm {
 
 /// Zeroed pages of its own, given back when it goes; touched pages only cost memory. Empty when there is none to have.
 class Mapping {
@@ -36,4 +36,4 @@ class Mapping {
   std::span<std::byte> bytes_;
 };
 
-}  // namespace minivm::guest
+}  // namespace minivm

@@ -4,7 +4,7 @@
 
 #include <utility>
 
-namespace minivm::guest {
+namespace minivm {
 
 /// Owns one file descriptor and closes it. Empty is -1.
 class Fd {
@@ -32,4 +32,4 @@ class Fd {
   int fd_ = -1;
 };
 
-}  // namespace minivm::guest
+}  // namespace minivm

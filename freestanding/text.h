@@ -5,7 +5,7 @@
 #include <cstring>
 #include <string_view>
 
-namespace minivm::guest {
+namespace minivm {
 
 /// A C string of bounded length in place: paths and messages without a heap. What does not fit is cut off.
 template <std::size_t Capacity>
@@ -57,4 +57,4 @@ inline std::string_view take_field(std::string_view& rest, char separator) noexc
   return field;
 }
 
-}  // namespace minivm::guest
+}  // namespace minivm
