@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "cli/command_arguments.h"
+#include "cli/copy_command.h"
 #include "cli/parsed_option.h"
 #include "cli/subcommand.h"
 #include "cli/units.h"
@@ -73,6 +74,30 @@ class ShellSubcommand final : public Subcommand {
 
  private:
   ExecOptions options_;
+};
+
+class CopySubcommand final : public Subcommand {
+ public:
+  explicit CopySubcommand(CLI::App& command) {
+    command.add_option("SOURCE", options_.source, "a file or directory")->required()->type_name("");
+    command.add_option("DESTINATION", options_.destination, "where it goes; one of the two is NAME:PATH")
+        ->required()
+        ->type_name("");
+    command.footer(
+        "Into a directory that is there, else to the very name; SOURCE/. means what is in a directory. Keeps modes,\n"
+        "times, links and holes, and owners when root. A path of this host with a colon is written ./a:b.\n"
+        "Exit code: 0, 1 when not all was copied, 125 minivm or the machine failed.\n");
+  }
+
+  Options result(WordsAfterMark) override {
+    const bool from_machine = !parse_copy_place(options_.source).machine.empty();
+    const bool to_machine = !parse_copy_place(options_.destination).machine.empty();
+    if (from_machine == to_machine) throw std::invalid_argument("cp: one of the two must be NAME:PATH");
+    return std::move(options_);
+  }
+
+ private:
+  CopyOptions options_;
 };
 
 class ListSubcommand final : public Subcommand {
@@ -173,6 +198,9 @@ std::unique_ptr<Subcommand> make_exec_subcommand(CLI::App& command) {
 }
 std::unique_ptr<Subcommand> make_shell_subcommand(CLI::App& command) {
   return std::make_unique<ShellSubcommand>(command);
+}
+std::unique_ptr<Subcommand> make_copy_subcommand(CLI::App& command) {
+  return std::make_unique<CopySubcommand>(command);
 }
 std::unique_ptr<Subcommand> make_list_subcommand(CLI::App& command) {
   return std::make_unique<ListSubcommand>(command);

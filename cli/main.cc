@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "cli/boot_command.h"
+#include "cli/copy_command.h"
 #include "cli/doctor_command.h"
 #include "cli/exec_command.h"
 #include "cli/logs_command.h"
@@ -24,6 +25,7 @@ namespace {
 int execute(const BootOptions& options) { return boot_command(options); }
 int execute(const RunOptions& options) { return run_command(options); }
 int execute(const ExecOptions& options) { return exec_command(options); }
+int execute(const CopyOptions& options) { return copy_command(options); }
 int execute(const ListOptions& options) { return list_command(options); }
 int execute(const LogsOptions& options) { return logs_command(options); }
 int execute(const StopOptions& options) { return stop_command(options); }

@@ -34,6 +34,8 @@ constexpr std::array verbs{
     Verb{"boot", "Boot a whole machine, with its console on this terminal", start_group, make_boot_subcommand, false},
     Verb{"exec", "Run one more command in a machine that runs", running_group, make_exec_subcommand, true},
     Verb{"shell", "Open a login shell in a machine that runs", running_group, make_shell_subcommand, false},
+    Verb{"cp", "Copy files and trees into a machine that runs, or out of it", running_group, make_copy_subcommand,
+         false},
     Verb{"ps", "List the machines", running_group, make_list_subcommand, false},
     Verb{"logs", "Show what a machine in the background has written", running_group, make_logs_subcommand, false},
     Verb{"stop", "Let machines end in order", running_group, make_stop_subcommand, false},
@@ -87,6 +89,7 @@ CommandLine::CommandLine() {
       "  minivm boot --kernel bzImage --rootfs distro.img    a whole machine on this terminal\n"
       "  minivm run -d --name web -- httpd -f                in the background, under a name\n"
       "  minivm exec web -- ps                               one more command in it\n"
+      "  minivm cp web:/var/log .                            a directory out of it\n"
       "  minivm stop web                                     and its end\n"
       "  minivm doctor                                       what this host can do, and what to mend\n");
 }

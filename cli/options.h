@@ -54,6 +54,12 @@ struct ExecOptions {
   bool detach = false;
 };
 
+/// One of the two is "NAME:PATH".
+struct CopyOptions {
+  std::string source;
+  std::string destination;
+};
+
 struct ListOptions {
   bool all = false;  // those that have ended too
   bool json = false;
@@ -95,8 +101,8 @@ struct Finished {
   int exit_code = 0;
 };
 
-using Options = std::variant<BootOptions, RunOptions, ExecOptions, ListOptions, LogsOptions, StopOptions, KillOptions,
-                             WaitOptions, RemoveOptions, InspectOptions, DoctorOptions, Finished>;
+using Options = std::variant<BootOptions, RunOptions, ExecOptions, CopyOptions, ListOptions, LogsOptions, StopOptions,
+                             KillOptions, WaitOptions, RemoveOptions, InspectOptions, DoctorOptions, Finished>;
 
 /// Reads the command line. Prints help to stdout and complaints to stderr; otherwise has no side effects but the log
 /// level.

@@ -8,8 +8,8 @@
 
 namespace minivm {
 
-/// SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGTSTP and SIGCONT, taken from a descriptor instead of
-/// interrupting. Build it before threads start: they inherit the mask.
+/// SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGTSTP and SIGCONT, taken from a descriptor instead
+/// of interrupting. Build it before threads start: they inherit the mask.
 class SignalQueue {
  public:
   SignalQueue();

@@ -33,6 +33,7 @@ std::unique_ptr<Subcommand> make_run_subcommand(CLI::App& command);
 std::unique_ptr<Subcommand> make_boot_subcommand(CLI::App& command);
 std::unique_ptr<Subcommand> make_exec_subcommand(CLI::App& command);
 std::unique_ptr<Subcommand> make_shell_subcommand(CLI::App& command);
+std::unique_ptr<Subcommand> make_copy_subcommand(CLI::App& command);
 std::unique_ptr<Subcommand> make_list_subcommand(CLI::App& command);
 std::unique_ptr<Subcommand> make_logs_subcommand(CLI::App& command);
 std::unique_ptr<Subcommand> make_stop_subcommand(CLI::App& command);

@@ -35,11 +35,11 @@ std::vector<std::byte> encode_exec(std::uint32_t id, const Command& command, con
   }
   fixed.interpreter = needs.interpreter;
   std::vector<std::byte> frame(FrameHeader::size + fixed_size + command.user.size() + command.directory.size() +
-                               size_of(command.argv) + size_of(command.env) + needs.interpreter.size() + size_of(needs.libraries));
-  const auto encoded =
-      protocol::encode_frame(frame, protocol::FrameType::exec, id,
-                             protocol::ExecRequest<std::vector<std::string>>{fixed, command.argv, command.env,
-                                                                             &needs.libraries});
+                               size_of(command.argv) + size_of(command.env) + needs.interpreter.size() +
+                               size_of(needs.libraries));
+  const auto encoded = protocol::encode_frame(
+      frame, protocol::FrameType::exec, id,
+      protocol::ExecRequest<std::vector<std::string>>{fixed, command.argv, command.env, &needs.libraries});
   if (encoded.empty()) {
     throw std::runtime_error(
         fmt::format("arguments and environment: more than {} KiB", FrameHeader::max_payload >> 10));

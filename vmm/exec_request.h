@@ -10,8 +10,8 @@
 
 namespace minivm {
 
-/// A command as an encoded EXEC frame. `streams` says what `command` does not: ports, program size, window size; `needs`
-/// are the uploaded program's. Throws std::runtime_error when no frame can hold it.
+/// A command as an encoded EXEC frame. `streams` says what `command` does not: ports, program size, window size;
+/// `needs` are the uploaded program's. Throws std::runtime_error when no frame can hold it.
 std::vector<std::byte> encode_exec(std::uint32_t id, const Command& command, const protocol::Exec& streams,
                                    const ProgramNeeds& needs);
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Programs in a running machine behave as if they were local: one machine, a case for each way in which others get it wrong.
+terminal=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/on_terminal.py
 . "$(dirname "${BASH_SOURCE[0]}")/story.sh"
 
-here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 # MINIVM_STREAM_MIB=1024 on hardware makes it the full GiB.
 mib=${MINIVM_EXEC_MIB:-16}
 export XDG_RUNTIME_DIR=$scratch/state
@@ -31,10 +31,15 @@ done
 expect_that test -z "$wrong"
 
 story 'each signal that ends a program'
+cat >die.c <<'C'
+#include <signal.h>
+#include <stdlib.h>
+int main(int argc, char** argv) { return raise(atoi(argv[argc - 1])); }
+C
+gcc -static -o die die.c
 command_line='signals' wrong=''
 for signal in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 24 25 26 27 29 30 31; do
-  # shellcheck disable=SC2016
-  in_box sh -c 'kill -"$0" $$' "$signal" </dev/null >/dev/null 2>err
+  "$program" exec --upload ./die box -- ./die "$signal" </dev/null >/dev/null 2>err
   code=$?
   [[ $code == $((128 + signal)) ]] || wrong+=" $signal:$code"
 done
@@ -117,7 +122,7 @@ expect_code 137
 expect_err_like 'ran out of memory'
 
 story 'programs on a terminal'
-on_terminal=("$here/on_terminal.py" --seconds 60)
+on_terminal=("$terminal" --seconds 60)
 try "${on_terminal[@]}" --size 40x100 -- "$program" exec box -- stty size
 expect_code 0
 expect_out_like '^40 100'

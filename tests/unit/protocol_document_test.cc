@@ -12,8 +12,10 @@
 #include <variant>
 #include <vector>
 
+#include "protocol/copy.h"
 #include "protocol/frame.h"
 #include "protocol/guest_config.h"
+#include "protocol/machine_socket.h"
 #include "protocol/messages.h"
 
 namespace minivm::protocol {
@@ -123,7 +125,8 @@ std::set<std::pair<std::string, std::string>> documented(const std::string& head
 
 TEST_CASE("The document's numbers are the code's") {
   CHECK(documented("## Frames", "type") == enumerators("protocol/frame.h", "FrameType"));
-  CHECK(documented("### ExecFailed", "step") == enumerators("protocol/messages.h", "ExecStep"));
+  CHECK(documented("## Copies", "type") == enumerators("protocol/copy.h", "RecordType"));
+  CHECK(documented("### ExecFailed", "step | name") == enumerators("protocol/messages.h", "ExecStep"));
 }
 
 TEST_CASE("The document's frame header is the code's") {
@@ -153,6 +156,20 @@ TEST_CASE("The document's messages are the code's, field by field") {
   CHECK(by_document("Signal", {{"number", 15U}}) == by_code(Signal{15}));
   CHECK(by_document("Resize", {{"rows", 24U}, {"columns", 80U}}) == by_code(Resize{24, 80}));
   CHECK(by_document("SetTime", {{"realtime_ns", 5U}}) == by_code(SetTime{5}));
+  CHECK(by_document("Refused", {{"exit_code", 125U}, {"reason", "x"}}) == by_code(Refused{125, "x"}));
+  CHECK(by_document("Ended", {{"exit_code", 3U}}) == by_code(Ended{3}));
+  CHECK(by_document("Stop", {{"deadline_ms", 4U}}) == by_code(Stop{4}));
+  CHECK(by_document("Begin", {{"version", 1U}, {"flags", 1U}}) == by_code(copy::Begin{1, 1}));
+  CHECK(by_document("Hole", {{"size", 6U}}) == by_code(copy::Hole{6}));
+  const copy::Entry entry{
+      .mode = 1, .uid = 2, .gid = 3, .modified_s = 4, .modified_ns = 5, .name = "name", .target = "target"};
+  CHECK(by_document("Entry", {{"mode", 1U},
+                              {"uid", 2U},
+                              {"gid", 3U},
+                              {"modified_s", 4U},
+                              {"modified_ns", 5U},
+                              {"name", "name"},
+                              {"target", "target"}}) == by_code(entry));
 }
 
 TEST_CASE("The document's exec is the code's") {
