@@ -113,7 +113,7 @@ class BlkFixture {
   GuestMemory memory{16 << 20};
   FakeDriver driver{memory, Gpa{0x100000}, 256};
   TemporaryFile file{sectors * 512};
-  virtio::Interrupt interrupt;
+  virtio::InterruptLine interrupt;
   EventLoop loop;
   std::thread thread{[this] { loop.run(); }};
   std::optional<virtio::Blk> device;  // lives on the loop

@@ -159,7 +159,7 @@ class VsockGuest {
 
   GuestMemory memory{64 << 20};
   EventLoop loop;
-  virtio::Interrupt interrupt;
+  virtio::InterruptLine interrupt;
   virtio::Vsock device{cid, loop};
   FakeDriver rx{memory, Gpa{0x10'0000}, 128, 8 << 20};
   FakeDriver tx{memory, Gpa{0x100'0000}, 128, 16 << 20};

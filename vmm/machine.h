@@ -73,7 +73,7 @@ class Machine {
 
  private:
   struct VirtioSlot {
-    virtio::Interrupt interrupt;
+    virtio::InterruptLine interrupt;
     std::unique_ptr<virtio::VirtioDevice> device;
     std::unique_ptr<virtio::MmioTransport> transport;
   };

@@ -1,11 +1,8 @@
 #include "devices/virtio/mmio_transport.h"
 
-#include <sys/epoll.h>
-
 #include <algorithm>
-#include <array>
 #include <cstring>
-#include <utility>
+#include <optional>
 
 #include "devices/virtio/spec.h"
 
@@ -14,65 +11,64 @@ namespace {
 
 constexpr std::uint32_t vendor_id = 0x494E'494D;  // "MINI"
 
-// The driver's way through the device status (VirtIO 1.2, 3.1.1), one bit at a time.
-struct Step {
-  std::uint32_t from;
-  std::uint32_t bit;
-};
-constexpr std::uint32_t negotiating = status::acknowledge | status::driver;
-constexpr std::uint32_t configuring = negotiating | status::features_ok;
-constexpr std::array steps{
-    Step{0, status::acknowledge},
-    Step{status::acknowledge, status::driver},
-    Step{negotiating, status::features_ok},
-    Step{configuring, status::driver_ok},
-};
-
-bool is_step(std::uint32_t from, std::uint32_t bit) noexcept {
-  // The driver may give up at any time.
-  if (bit == status::failed) return true;
-  return std::ranges::any_of(steps, [&](const Step& step) { return step.from == from && step.bit == bit; });
+// The registers that the driver may read, and those that it may write (VirtIO 1.2, 4.2.2).
+std::optional<Register> readable(std::uint64_t offset) noexcept {
+  switch (offset) {
+    case mmio::device_features:
+      return Register::device_features;
+    case mmio::queue_num_max:
+      return Register::queue_max_size;
+    case mmio::queue_ready:
+      return Register::queue_ready;
+    case mmio::status:
+      return Register::status;
+    case mmio::config_generation:
+      return Register::config_generation;
+    default:
+      return std::nullopt;
+  }
 }
 
-// The 32 bits of `value` that a selector register chooses.
-std::uint32_t selected(std::uint64_t value, std::uint32_t selector) noexcept {
-  return selector < 2 ? static_cast<std::uint32_t>(value >> (32 * selector)) : 0;
-}
-
-std::uint64_t with_half(std::uint64_t value, bool high, std::uint32_t half) noexcept {
-  const unsigned shift = high ? 32 : 0;
-  return (value & ~(std::uint64_t{0xFFFF'FFFF} << shift)) | std::uint64_t{half} << shift;
+std::optional<Register> writable(std::uint64_t offset) noexcept {
+  switch (offset) {
+    case mmio::device_features_sel:
+      return Register::device_features_sel;
+    case mmio::driver_features:
+      return Register::driver_features;
+    case mmio::driver_features_sel:
+      return Register::driver_features_sel;
+    case mmio::queue_sel:
+      return Register::queue_sel;
+    case mmio::queue_num:
+      return Register::queue_size;
+    case mmio::queue_ready:
+      return Register::queue_ready;
+    case mmio::queue_desc_low:
+      return Register::queue_desc_low;
+    case mmio::queue_desc_high:
+      return Register::queue_desc_high;
+    case mmio::queue_driver_low:
+      return Register::queue_driver_low;
+    case mmio::queue_driver_high:
+      return Register::queue_driver_high;
+    case mmio::queue_device_low:
+      return Register::queue_device_low;
+    case mmio::queue_device_high:
+      return Register::queue_device_high;
+    default:
+      return std::nullopt;
+  }
 }
 
 }  // namespace
 
-MmioTransport::MmioTransport(VirtioDevice& device, EventLoop& loop, const GuestMemory& memory, Interrupt& interrupt)
-    : device_(device),
-      loop_(loop),
-      memory_(memory),
-      interrupt_(interrupt),
-      notifications_(device.queue_sizes().size()),
-      queues_(notifications_.size()),
-      enabled_(notifications_.size()) {
-  for (std::uint16_t queue = 0; queue < queue_count(); ++queue) {
-    loop_.watch(notify_fd(queue), EPOLLIN, [this, queue](std::uint32_t) { on_kick(queue); });
-  }
-}
-
-MmioTransport::~MmioTransport() {
-  for (const EventFd& notification : notifications_) loop_.unwatch(notification.fd());
-}
-
 void MmioTransport::read(std::uint64_t offset, std::span<std::byte> data) noexcept {
   const std::lock_guard lock(mutex_);
-  if (offset >= mmio::config) {
-    device_.read_config(offset - mmio::config, data);
-    return;
-  }
+  if (offset >= mmio::config) return registers_.read_config(offset - mmio::config, data);
   // VirtIO 1.2, 4.2.2.2: registers are accessed with aligned 32-bit reads and writes only.
   std::ranges::fill(data, std::byte{0});
   if (offset % sizeof(std::uint32_t) != 0 || data.size() != sizeof(std::uint32_t)) {
-    faults_.warning("virtio device {}: {}-byte read of register {:#x}", device_.type(), data.size(), offset);
+    faults_.warning("virtio device {}: {}-byte read of register {:#x}", device_type_, data.size(), offset);
     return;
   }
   const std::uint32_t value = read_register(offset);
@@ -81,13 +77,10 @@ void MmioTransport::read(std::uint64_t offset, std::span<std::byte> data) noexce
 
 void MmioTransport::write(std::uint64_t offset, std::span<const std::byte> data) noexcept {
   const std::lock_guard lock(mutex_);
-  if (offset >= mmio::config) {
-    if ((status_ & status::driver) != 0) device_.write_config(offset - mmio::config, data);
-    return;
-  }
+  if (offset >= mmio::config) return registers_.write_config(offset - mmio::config, data);
   std::uint32_t value = 0;
   if (offset % sizeof value != 0 || data.size() != sizeof value) {
-    faults_.warning("virtio device {}: {}-byte write of register {:#x}", device_.type(), data.size(), offset);
+    faults_.warning("virtio device {}: {}-byte write of register {:#x}", device_type_, data.size(), offset);
     return;
   }
   std::memcpy(&value, data.data(), sizeof value);
@@ -95,28 +88,18 @@ void MmioTransport::write(std::uint64_t offset, std::span<const std::byte> data)
 }
 
 std::uint32_t MmioTransport::read_register(std::uint64_t offset) const noexcept {
-  const bool queue_exists = queue_sel_ < queues_.size();
+  if (const auto which = readable(offset)) return registers_.read(*which);
   switch (offset) {
     case mmio::magic_value:
       return mmio::magic;
     case mmio::version:
       return mmio::modern_version;
     case mmio::device_id:
-      return device_.type();
+      return device_type_;
     case mmio::vendor_id:
       return vendor_id;
-    case mmio::device_features:
-      return selected(device_.features(), device_features_sel_);
-    case mmio::queue_num_max:
-      return queue_exists ? device_.queue_sizes()[queue_sel_] : 0;
-    case mmio::queue_ready:
-      return queue_exists && queues_[queue_sel_].ready ? 1 : 0;
     case mmio::interrupt_status:
       return interrupt_.status();
-    case mmio::status:
-      return status_;
-    case mmio::config_generation:
-      return device_.config_generation();
     default:
       // There is no shared memory region, which reads as length and base of -1; the rest is write-only or reserved.
       return offset >= mmio::shm_len_low && offset <= mmio::shm_base_high ? ~0U : 0;
@@ -124,149 +107,19 @@ std::uint32_t MmioTransport::read_register(std::uint64_t offset) const noexcept 
 }
 
 void MmioTransport::write_register(std::uint64_t offset, std::uint32_t value) noexcept {
+  if (const auto which = writable(offset)) return registers_.write(*which, value);
   switch (offset) {
-    case mmio::device_features_sel:
-      device_features_sel_ = value;
-      return;
-    case mmio::driver_features_sel:
-      driver_features_sel_ = value;
-      return;
-    case mmio::driver_features:
-      return write_driver_features(value);
-    case mmio::queue_sel:
-      queue_sel_ = value;
-      return;
     case mmio::queue_notify:
-      // The kick handler knows whether the queue is live.
-      if (value < notifications_.size()) notifications_[value].signal();
-      return;
+      return registers_.notify(value);
     case mmio::interrupt_ack:
       return interrupt_.acknowledge(value);
     case mmio::status:
-      return write_status(value);
-    default:
-      return write_queue_register(offset, value);
-  }
-}
-
-void MmioTransport::write_driver_features(std::uint32_t value) noexcept {
-  if (status_ != negotiating || driver_features_sel_ > 1) {
-    if (value != 0)
-      faults_.warning("virtio device {}: features written in status {:#x}", device_.type(), status_.load());
-    return;
-  }
-  driver_features_ = with_half(driver_features_, driver_features_sel_ == 1, value);
-}
-
-void MmioTransport::write_queue_register(std::uint64_t offset, std::uint32_t value) noexcept {
-  if (status_ != configuring || queue_sel_ >= queues_.size()) {
-    faults_.warning("virtio device {}: register {:#x} of queue {} written in status {:#x}", device_.type(), offset,
-                    queue_sel_, status_.load());
-    return;
-  }
-  QueueConfig& queue = queues_[queue_sel_];
-  if (offset == mmio::queue_ready) queue.ready = value == 1;
-  if (queue.ready) return;
-  const auto set_half = [value](Gpa& gpa, bool high) { gpa = Gpa{with_half(raw(gpa), high, value)}; };
-  switch (offset) {
-    case mmio::queue_num:
-      // What does not fit is as wrong as zero; Virtqueue::create judges it.
-      queue.size = value <= max_queue_size ? static_cast<std::uint16_t>(value) : std::uint16_t{0};
+      registers_.write(Register::status, value);
+      if (value == 0) interrupt_.clear();
       return;
-    case mmio::queue_desc_low:
-    case mmio::queue_desc_high:
-      return set_half(queue.descriptor_table, offset == mmio::queue_desc_high);
-    case mmio::queue_driver_low:
-    case mmio::queue_driver_high:
-      return set_half(queue.available_ring, offset == mmio::queue_driver_high);
-    case mmio::queue_device_low:
-    case mmio::queue_device_high:
-      return set_half(queue.used_ring, offset == mmio::queue_device_high);
     default:
       return;
   }
-}
-
-void MmioTransport::write_status(std::uint32_t value) noexcept {
-  if (value == 0) return reset();
-  // The driver has no say in DEVICE_NEEDS_RESET; it writes back what it read.
-  const std::uint32_t current = status_ & ~status::needs_reset;
-  value &= ~status::needs_reset;
-  if (value == current) return;
-  const std::uint32_t added = value & ~current;
-  if ((current & ~value) != 0 || !is_step(current, added)) {
-    faults_.warning("virtio device {}: status {:#x} cannot follow {:#x}", device_.type(), value, current);
-    return;
-  }
-  // VirtIO 1.2, 3.1.1 step 6: the driver reads the status again to see whether its features are accepted.
-  if (added == status::features_ok) {
-    if (!features_acceptable()) return;
-    device_.features_accepted(driver_features_);
-  }
-  status_.fetch_or(added);
-  if (added == status::driver_ok) activate();
-}
-
-bool MmioTransport::features_acceptable() const noexcept {
-  return (driver_features_ & ~device_.features()) == 0 && (driver_features_ & feature::version_1) != 0;
-}
-
-// Builds the live queues from the registers, which are frozen now, and hands them to the device.
-void MmioTransport::activate() noexcept {
-  Activation activation{.features = driver_features_,
-                        .queues = {},
-                        .interrupt = &interrupt_,
-                        .needs_reset = [this] { needs_reset(); },
-                        .call_again = [this](std::uint16_t queue) { notifications_[queue].signal(); }};
-  for (std::size_t index = 0; index < queues_.size(); ++index) {
-    auto& live = activation.queues.emplace_back();
-    if (!queues_[index].ready) continue;
-    auto queue = Virtqueue::create(queues_[index], device_.queue_sizes()[index], driver_features_, memory_);
-    if (!queue) {
-      faults_.warning("virtio device {}: queue {}: {}", device_.type(), index, describe(queue.error()));
-      return needs_reset();
-    }
-    live = std::move(*queue);
-  }
-  loop_.run_sync([&] { start(std::move(activation)); });
-}
-
-void MmioTransport::reset() noexcept {
-  // A loop that has ended does not run the device any more either.
-  if ((status_ & status::driver_ok) != 0) loop_.run_sync([this] { stop(); });
-  interrupt_.clear();
-  device_features_sel_ = 0;
-  driver_features_sel_ = 0;
-  queue_sel_ = 0;
-  driver_features_ = 0;
-  device_.features_accepted(0);
-  std::ranges::fill(queues_, QueueConfig{});
-  status_ = 0;
-}
-
-void MmioTransport::start(Activation activation) noexcept {
-  for (std::uint16_t queue = 0; queue < queue_count(); ++queue) enabled_[queue] = activation.queues[queue].has_value();
-  device_.activate(std::move(activation));
-  // A kick between DRIVER_OK and now found the device inactive and was dropped.
-  for (std::uint16_t queue = 0; queue < queue_count(); ++queue) {
-    if (enabled_[queue]) device_.on_notify(queue);
-  }
-}
-
-void MmioTransport::stop() noexcept {
-  device_.reset();
-  enabled_.assign(enabled_.size(), false);
-}
-
-void MmioTransport::on_kick(std::uint16_t queue) noexcept {
-  notifications_[queue].drain();
-  if (enabled_[queue]) device_.on_notify(queue);
-}
-
-// Any thread, with or without mutex_. VirtIO 1.2, 2.1.2: the driver is told by a configuration change notification.
-void MmioTransport::needs_reset() noexcept {
-  status_.fetch_or(status::needs_reset);
-  interrupt_.signal_configuration();
 }
 
 }  // namespace minivm::virtio

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "devices/virtio/device.h"
@@ -13,6 +16,8 @@ class RequestQueues {
  public:
   /// Requests that one wake serves before the driver hears of them and the loop's other handlers get their turn.
   static constexpr int max_batch = 64;
+  /// Queues of a device, at most: as many as a transport has room for.
+  static constexpr std::size_t max_interrupting = 64;
 
   void activate(Activation activation) noexcept { active_ = std::move(activation); }
   void reset() noexcept { active_.reset(); }
@@ -36,7 +41,7 @@ class RequestQueues {
       begins = may_begin();
     }
     const bool more = begins && (served == max_batch || queue.enable_notifications());
-    if (queue.needs_interrupt()) active_->interrupt->signal_used();
+    if (queue.needs_interrupt()) active_->interrupt->signal_used(index);
     if (more) active_->call_again(index);
     if (!queue.broken()) return;
     active_->needs_reset();
@@ -56,9 +61,13 @@ class RequestQueues {
   /// One interrupt for all that was answered since the last one, if the driver wants it.
   void interrupt() noexcept {
     if (!active_) return;
-    bool wanted = false;
-    for (auto& queue : active_->queues) wanted |= queue && queue->needs_interrupt();
-    if (wanted) active_->interrupt->signal_used();
+    std::array<std::uint16_t, max_interrupting> wanted;
+    std::size_t count = 0;
+    for (std::uint16_t index = 0; index < active_->queues.size() && count < wanted.size(); ++index) {
+      auto& queue = active_->queues[index];
+      if (queue && queue->needs_interrupt()) wanted[count++] = index;
+    }
+    if (count > 0) active_->interrupt->signal_used(std::span(wanted).first(count));
   }
 
  private:

@@ -137,9 +137,11 @@ void Vsock::schedule() noexcept {
 
 // One interrupt for all that a turn has returned to both queues.
 void Vsock::interrupt_guest() noexcept {
-  const bool rx = rx_ && rx_->needs_interrupt();
-  const bool tx = tx_ && tx_->needs_interrupt();
-  if ((rx || tx) && interrupt_ != nullptr) interrupt_->signal_used();
+  std::array<std::uint16_t, 2> queues{};
+  std::size_t count = 0;
+  if (rx_ && rx_->needs_interrupt()) queues[count++] = vsock::rx_queue;
+  if (tx_ && tx_->needs_interrupt()) queues[count++] = vsock::tx_queue;
+  if (count > 0 && interrupt_ != nullptr) interrupt_->signal_used(std::span(queues).first(count));
   const bool broken = (rx_ && rx_->broken()) || (tx_ && tx_->broken());
   if (broken && needs_reset_) std::exchange(needs_reset_, nullptr)();
 }

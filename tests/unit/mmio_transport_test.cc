@@ -46,7 +46,7 @@ class EchoDevice final : public VirtioDevice {
     Virtqueue& live = *active->queues[queue];
     while (live.pop(chain_)) live.push_used(chain_.head(), 0);
     live.enable_notifications();
-    if (live.needs_interrupt()) active->interrupt->signal_used();
+    if (live.needs_interrupt()) active->interrupt->signal_used(queue);
     if (live.broken()) active->needs_reset();
   }
   void reset() noexcept override {
@@ -73,7 +73,7 @@ class EchoDevice final : public VirtioDevice {
 struct Fixture {
   GuestMemory memory{16 << 20};
   EventLoop loop;
-  Interrupt interrupt;
+  InterruptLine interrupt;
   EchoDevice device;
   MmioTransport transport{device, loop, memory, interrupt};
   FakeDriver driver{memory, Gpa{0x100000}, 16};
@@ -402,7 +402,7 @@ TEST_CASE_METHOD(Fixture, "a reset stops the device and forgets everything; the 
 }
 
 TEST_CASE_METHOD(Fixture, "interrupt causes stay until they are acknowledged, each by itself") {
-  interrupt.signal_used();
+  interrupt.signal_used(0);
   interrupt.signal_configuration();
   CHECK(in(mmio::interrupt_status) == 3);
   out(mmio::interrupt_ack, 1);
@@ -467,7 +467,7 @@ TEST_CASE_METHOD(Fixture, "every register takes every kind of value in every sta
 TEST_CASE("a reset after the loop has ended does not wait for it") {
   GuestMemory memory(1 << 20);
   EventLoop loop;
-  Interrupt interrupt;
+  InterruptLine interrupt;
   EchoDevice device;
   MmioTransport transport(device, loop, memory, interrupt);
   const auto out = [&](std::uint64_t offset, std::uint32_t value) {

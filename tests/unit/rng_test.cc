@@ -13,7 +13,7 @@ namespace {
 struct Fixture {
   GuestMemory memory{16 << 20};
   FakeDriver driver{memory, Gpa{0x100000}, 64};
-  Interrupt interrupt;
+  InterruptLine interrupt;
   Rng device;
   bool reset_needed = false;
 

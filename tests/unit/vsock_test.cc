@@ -252,7 +252,7 @@ TEST_CASE("a host end that dialled before the guest's driver came waits for it, 
   EventLoop loop;
   GuestMemory memory(16 << 20);
   Vsock device(VsockGuest::cid, loop);
-  Interrupt interrupt;
+  InterruptLine interrupt;
   test::FakeDriver rx(memory, Gpa{0x10'0000}, 16);
   test::FakeDriver tx(memory, Gpa{0x80'0000}, 16);
   device.connect(guest_port, endpoint);
