@@ -102,6 +102,25 @@ void describe_virtio(AmlWriter& aml, std::span<const VirtioMmioSlot> slots) {
   }
 }
 
+// PCI Firmware 3.2, 4.1.2: what the MCFG names has to be reserved by a motherboard resource too.
+void describe_pci(AmlWriter& aml, const PciBus& bus) {
+  const auto below_4g = [](std::uint64_t value) { return static_cast<std::uint32_t>(value); };
+  aml.device("PCI0", [&] {
+    aml.string("_HID", "PNP0A08");
+    aml.string("_CID", "PNP0A03");
+    aml.integer("_UID", 0);
+    aml.integer("_SEG", 0);
+    aml.integer("_BBN", 0);
+    aml.resources("_CRS",
+                  AmlResources().bus_number(0).memory_window(below_4g(bus.window_address), below_4g(bus.window_size)));
+  });
+  aml.device("PCIC", [&] {
+    aml.string("_HID", "PNP0C02");
+    aml.integer("_UID", 0);
+    aml.resources("_CRS", AmlResources().memory(below_4g(bus.config_address), below_4g(bus.config_size)));
+  });
+}
+
 Bytes build_dsdt(const Platform& platform) {
   AmlWriter aml;
   aml.package("\\_S5_", {layout::sleep_type_s5, layout::sleep_type_s5, 0, 0});  // ACPI 6.4, 7.4.2
@@ -109,6 +128,7 @@ Bytes build_dsdt(const Platform& platform) {
     describe_processors(aml, platform.cpus);
     describe_serial_port(aml);
     describe_virtio(aml, platform.virtio);
+    if (platform.pci) describe_pci(aml, *platform.pci);
   });
   Bytes table;
   append(table, TableHeader{.signature = {'D', 'S', 'D', 'T'}, .revision = 2});  // 2: integers have 64 bits
@@ -152,7 +172,13 @@ Bytes build_madt(std::uint32_t cpus) {
   return table;
 }
 
-Bytes build_xsdt(std::initializer_list<std::uint64_t> tables) {
+Bytes build_mcfg(const PciBus& bus) {
+  Bytes table;
+  append(table, Mcfg{.config_address = bus.config_address});
+  return table;
+}
+
+Bytes build_xsdt(std::span<const std::uint64_t> tables) {
   Bytes table;
   append(table, TableHeader{.signature = {'X', 'S', 'D', 'T'}, .revision = 1});
   for (const std::uint64_t address : tables) append(table, address);
@@ -168,9 +194,9 @@ std::vector<std::byte> build_acpi(const Platform& platform) {
   }
   TableArea area;
   const std::uint64_t dsdt = area.add(build_dsdt(platform));
-  const std::uint64_t fadt = area.add(build_fadt(dsdt));
-  const std::uint64_t madt = area.add(build_madt(platform.cpus));
-  const std::uint64_t xsdt = area.add(build_xsdt({fadt, madt}));
+  std::vector<std::uint64_t> listed{area.add(build_fadt(dsdt)), area.add(build_madt(platform.cpus))};
+  if (platform.pci) listed.push_back(area.add(build_mcfg(*platform.pci)));
+  const std::uint64_t xsdt = area.add(build_xsdt(listed));
   Bytes tables = std::move(area).finish(xsdt);
   if (tables.size() > layout::acpi_size) {
     throw std::runtime_error(

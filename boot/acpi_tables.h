@@ -111,6 +111,18 @@ struct [[gnu::packed]] MadtIoApic {
 };
 static_assert(sizeof(MadtIoApic) == 12);
 
+/// PCI Firmware 3.2, 4.1.2: one allocation, bus 0 of segment 0.
+struct [[gnu::packed]] Mcfg {
+  TableHeader header{.signature = {'M', 'C', 'F', 'G'}, .revision = 1};
+  std::uint64_t reserved = 0;
+  std::uint64_t config_address = 0;
+  std::uint16_t segment = 0;
+  std::uint8_t first_bus = 0;
+  std::uint8_t last_bus = 0;
+  std::uint32_t reserved_too = 0;
+};
+static_assert(sizeof(Mcfg) == 60);
+
 /// ACPI 6.4, 5.2.12.12.
 struct [[gnu::packed]] MadtLocalX2Apic {
   std::uint8_t type = 9;

@@ -11,6 +11,9 @@ constexpr std::uint8_t byte_of(std::uint32_t value, unsigned index) {
   return static_cast<std::uint8_t>(value >> (8 * index));
 }
 
+// A range that a bus hands on: neither end can be moved (ACPI 6.4, 6.4.3.5, general flags).
+constexpr std::uint8_t fixed_range = 1U << 2 | 1U << 3;
+
 void append(std::vector<std::byte>& to, std::initializer_list<std::uint8_t> bytes) {
   std::ranges::transform(bytes, std::back_inserter(to), [](std::uint8_t byte) { return std::byte{byte}; });
 }
@@ -26,6 +29,24 @@ AmlResources& AmlResources::io_port(std::uint16_t base, std::uint8_t size) {
 AmlResources& AmlResources::memory(std::uint32_t base, std::uint32_t size) {
   // ACPI 6.4, 6.4.3.4: nine bytes follow, the first says "writeable".
   put({0x86, 9, 0, 0x01, byte_of(base, 0), byte_of(base, 1), byte_of(base, 2), byte_of(base, 3)});
+  put({byte_of(size, 0), byte_of(size, 1), byte_of(size, 2), byte_of(size, 3)});
+  return *this;
+}
+
+AmlResources& AmlResources::bus_number(std::uint16_t number) {
+  // ACPI 6.4, 6.4.3.5.3: 13 bytes follow; bus numbers; granularity, first, last, translation, length.
+  put({0x88, 13, 0, 2, fixed_range, 0, 0, 0, byte_of(number, 0), byte_of(number, 1)});
+  put({byte_of(number, 0), byte_of(number, 1), 0, 0, 1, 0});
+  return *this;
+}
+
+AmlResources& AmlResources::memory_window(std::uint32_t base, std::uint32_t size) {
+  constexpr std::uint8_t writable = 1U << 0;
+  const std::uint32_t last = base + size - 1;
+  // ACPI 6.4, 6.4.3.5.2: 23 bytes follow; memory; granularity, first, last, translation, length.
+  put({0x87, 23, 0, 0, fixed_range, writable, 0, 0, 0, 0});
+  put({byte_of(base, 0), byte_of(base, 1), byte_of(base, 2), byte_of(base, 3)});
+  put({byte_of(last, 0), byte_of(last, 1), byte_of(last, 2), byte_of(last, 3), 0, 0, 0, 0});
   put({byte_of(size, 0), byte_of(size, 1), byte_of(size, 2), byte_of(size, 3)});
   return *this;
 }

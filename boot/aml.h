@@ -14,6 +14,9 @@ class AmlResources {
   AmlResources& io_port(std::uint16_t base, std::uint8_t size);
   /// Read-write memory below 4 GiB.
   AmlResources& memory(std::uint32_t base, std::uint32_t size);
+  /// For a bus: the numbers of the only bus below it, and memory below 4 GiB that it hands on to its devices.
+  AmlResources& bus_number(std::uint16_t number);
+  AmlResources& memory_window(std::uint32_t base, std::uint32_t size);
   /// An edge-triggered, active-high interrupt that is not shared.
   AmlResources& interrupt(std::uint32_t gsi);
 

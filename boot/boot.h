@@ -19,6 +19,10 @@ struct BootPlan {
   Discovery discovery = Discovery::automatic;
 };
 
+/// What `kernel` can reach virtio devices on, by its configuration: MMIO when it has both, or when that is unknown.
+/// Throws std::runtime_error that names the option it lacks.
+Transport choose_transport(const Kernel& kernel, Transport wanted);
+
 /// The spelling of the platform that `kernel` understands, by its configuration; ACPI when that is unknown. Throws
 /// std::runtime_error that names the options it lacks, for `wanted` or for all.
 Discovery choose_discovery(const Kernel& kernel, Discovery wanted);

@@ -28,6 +28,11 @@ inline constexpr std::uint64_t virtio_mmio_size = 0x200;
 inline constexpr std::uint32_t first_virtio_gsi = 5;
 inline constexpr std::uint32_t gsi_count = 24;  // pins of the in-kernel IOAPIC
 inline constexpr std::uint32_t max_virtio_devices = gsi_count - first_virtio_gsi;
+inline constexpr std::uint64_t pci_window = 0xD100'0000;  // the BARs of PCI functions, one page each
+inline constexpr std::uint64_t pci_window_size = 0x100'0000;
+inline constexpr std::uint64_t pci_bar_stride = 0x1000;
+inline constexpr std::uint64_t pci_config = 0xE000'0000;  // memory-mapped configuration space of bus 0
+inline constexpr std::uint64_t pci_config_size = 0x10'0000;
 inline constexpr std::uint64_t ioapic = 0xFEC0'0000;
 inline constexpr std::uint64_t local_apic = 0xFEE0'0000;
 // KVM's own pages on Intel hosts (api.rst, KVM_SET_TSS_ADDR): three for the TSS after one for the identity map.
@@ -49,7 +54,8 @@ inline constexpr std::uint8_t reset_value = 1;
 
 static_assert(raw(page_tables) + std::uint64_t{6} * 4096 <= raw(setup_data));
 static_assert(raw(command_line) + 0x1'0000 <= low_memory_end);
-static_assert(virtio_mmio + max_virtio_devices * virtio_mmio_stride <= ioapic);
+static_assert(virtio_mmio + max_virtio_devices * virtio_mmio_stride <= pci_window);
+static_assert(pci_window + pci_window_size <= pci_config && pci_config + pci_config_size <= ioapic);
 static_assert(virtio_mmio >= GuestMemory::hole_start && kvm_tss + 3 * 4096 <= GuestMemory::hole_end);
 
 }  // namespace minivm::layout

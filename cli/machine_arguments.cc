@@ -31,6 +31,13 @@ DeviceDiscovery parse_discovery(const std::string& text) {
   throw std::invalid_argument(fmt::format("{}: not auto, acpi, fdt or cmdline", text));
 }
 
+DeviceTransport parse_transport(const std::string& text) {
+  if (text == "auto") return DeviceTransport::automatic;
+  if (text == "mmio") return DeviceTransport::mmio;
+  if (text == "pci") return DeviceTransport::pci;
+  throw std::invalid_argument(fmt::format("{}: not auto, mmio or pci", text));
+}
+
 std::uint64_t parse_memory(const std::string& text) {
   constexpr std::uint64_t granule = std::uint64_t{2} << 20;
   const std::uint64_t bytes = parse_size(text) / granule * granule;
@@ -77,6 +84,10 @@ void MachineArguments::add_kernel_options(CLI::App& command) {
       ->group(group);
   add_parsed(command, "--discovery", "how the guest learns of its devices: auto, acpi, fdt, cmdline",
              [&machine](const std::string& text) { machine.discovery = parse_discovery(text); })
+      ->type_name("HOW")
+      ->group(group);
+  add_parsed(command, "--transport", "what the devices sit on: auto, mmio, pci",
+             [&machine](const std::string& text) { machine.transport = parse_transport(text); })
       ->type_name("HOW")
       ->group(group);
   command.add_flag("--kaslr", machine.in_guest_unpack, "let the kernel unpack itself, at a random address (slower)")

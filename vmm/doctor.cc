@@ -104,7 +104,8 @@ void examine_kernel(const std::string& named, std::vector<Finding>& findings) {
     const KernelChoice choice = find_kernel(config);
     const auto kernel = boot::Kernel::open(choice.path, {.cache_directory = host_paths::cache() + "/unpacked"});
     const std::string modules = find_modules(config, choice.path, kernel.release());
-    const auto needed = find_guest_modules(kernel, modules, kernel_needs(config, {}));
+    const boot::Transport transport = boot::choose_transport(kernel, boot::Transport::automatic);
+    const auto needed = find_guest_modules(kernel, modules, kernel_needs(config, transport, {}));
     boot::choose_discovery(kernel, boot::Discovery::automatic);
     findings.push_back({State::ok,
                         "kernel",

@@ -41,9 +41,11 @@ std::vector<KernelNeed> needs_from_modules(const boot::Kernel& kernel, const std
 
 }  // namespace
 
-std::vector<KernelNeed> kernel_needs(const MachineConfig& config, const std::string& root_filesystem) {
+std::vector<KernelNeed> kernel_needs(const MachineConfig& config, boot::Transport transport,
+                                     const std::string& root_filesystem) {
   std::vector<KernelNeed> needs{
-      {"CONFIG_VIRTIO_MMIO", "virtio_mmio"},
+      transport == boot::Transport::pci ? KernelNeed{"CONFIG_VIRTIO_PCI", "virtio_pci"}
+                                        : KernelNeed{"CONFIG_VIRTIO_MMIO", "virtio_mmio"},
       {"CONFIG_VIRTIO_VSOCKETS", "vmw_vsock_virtio_transport"},
       {"CONFIG_HW_RANDOM_VIRTIO", "virtio_rng", false},
   };

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "boot/kernel.h"
+#include "boot/platform.h"
 #include "minivm/config.h"
 
 namespace minivm {
@@ -16,8 +17,10 @@ struct KernelNeed {
   bool required = true;     // without it the guest cannot do what was asked
 };
 
-/// What the guest described by `config` needs; `root_filesystem` is what its root disk holds, empty when unknown.
-std::vector<KernelNeed> kernel_needs(const MachineConfig& config, const std::string& root_filesystem);
+/// What the guest described by `config` needs, with its devices on `transport`; `root_filesystem` is what its root disk
+/// holds, empty when unknown.
+std::vector<KernelNeed> kernel_needs(const MachineConfig& config, boot::Transport transport,
+                                     const std::string& root_filesystem);
 
 /// The module files to load, in order, so that all `needs` are met. Throws std::runtime_error that names the option
 /// or the module when a required one is missing.

@@ -117,4 +117,16 @@ void Vm::bind_ioeventfd(int event_fd, std::uint64_t address, std::uint32_t value
   if (::ioctl(fd_.get(), KVM_IOEVENTFD, &binding) < 0) throw_errno(fmt::format("KVM_IOEVENTFD at {:#x}", address));
 }
 
+void Vm::bind_ioeventfd(int event_fd, std::uint64_t address) {
+  kvm_ioeventfd binding{};
+  binding.addr = address;
+  binding.fd = event_fd;  // a length of zero stands for any (api.rst, KVM_CAP_IOEVENTFD_ANY_LENGTH)
+  if (::ioctl(fd_.get(), KVM_IOEVENTFD, &binding) < 0) throw_errno(fmt::format("KVM_IOEVENTFD at {:#x}", address));
+}
+
+bool Vm::set_routes(std::span<const kvm_irq_routing_entry> entries) noexcept {
+  const auto block = kvm_lists::make(entries);
+  return ::ioctl(fd_.get(), kvm_lists::set_gsi_routing, block.data()) == 0;
+}
+
 }  // namespace minivm

@@ -3,6 +3,7 @@
 #include <linux/kvm.h>
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,10 @@ class Vm {
   void bind_irqfd(int event_fd, std::uint32_t gsi);
   /// A 4-byte guest write of `value` to `address` signals `event_fd` without leaving the kernel.
   void bind_ioeventfd(int event_fd, std::uint64_t address, std::uint32_t value);
+  /// The same for a write of any size and value: some hosts then need not even decode the guest's instruction.
+  void bind_ioeventfd(int event_fd, std::uint64_t address);
+  /// Replaces what each GSI is connected to. False, with errno set, when KVM refuses. Any thread.
+  bool set_routes(std::span<const kvm_irq_routing_entry> entries) noexcept;
 
  private:
   UniqueFd fd_;

@@ -8,8 +8,8 @@
 #include <span>
 #include <vector>
 
-/// The structures of <linux/kvm.h> that end in a flexible array (api.rst, 4.18, 4.20 and 4.46). Its own cannot be used
-/// from C++, where the empty structure that marks the array takes up space, which moves the array and changes the
+/// The structures of <linux/kvm.h> that end in a flexible array (api.rst, 4.18, 4.20, 4.46 and 4.52). Its own cannot be
+/// used from C++, where the empty structure that marks the array takes up space, which moves the array and changes the
 /// numbers of the ioctls.
 namespace minivm::kvm_lists {
 
@@ -21,6 +21,7 @@ struct Head {
 inline constexpr unsigned long get_supported_cpuid = _IOWR(KVMIO, 0x05, Head);
 inline constexpr unsigned long set_cpuid2 = _IOW(KVMIO, 0x90, Head);
 inline constexpr unsigned long set_msrs = _IOW(KVMIO, 0x89, Head);
+inline constexpr unsigned long set_gsi_routing = _IOW(KVMIO, 0x6A, Head);
 
 /// One block: the head, then the entries.
 template <typename Entry>

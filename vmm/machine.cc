@@ -35,6 +35,18 @@ boot::Discovery to_boot(DeviceDiscovery discovery) {
   return boot::Discovery::automatic;
 }
 
+boot::Transport to_boot(DeviceTransport transport) {
+  switch (transport) {
+    case DeviceTransport::mmio:
+      return boot::Transport::mmio;
+    case DeviceTransport::pci:
+      return boot::Transport::pci;
+    case DeviceTransport::automatic:
+      break;
+  }
+  return boot::Transport::automatic;
+}
+
 }  // namespace
 
 Machine::Machine(const MachineConfig& config, HostFile console, Events events)
@@ -54,7 +66,9 @@ Machine::Machine(const MachineConfig& config, HostFile console, Events events)
   auto loading = std::async(std::launch::async, [&] { return load_guest(config); });
   connect_to_kvm();
   create_vcpus(config);
-  vcpus_.front()->set_state(loading.get());
+  const boot::CpuState state = loading.get();
+  slots_->connect(vm_);
+  vcpus_.front()->set_state(state);
 }
 
 Machine::~Machine() {
@@ -100,18 +114,17 @@ EventLoop& Machine::add_disk_loop(const std::string& name) {
 }
 
 void Machine::add_virtio(std::unique_ptr<virtio::VirtioDevice> device, EventLoop& loop) {
-  const auto index = static_cast<std::uint32_t>(virtio_.size());
-  if (index == layout::max_virtio_devices) {
-    throw std::runtime_error(fmt::format("devices: more than {} virtio devices", layout::max_virtio_devices));
+  virtio_.push_back({std::move(device), &loop});
+}
+
+void Machine::place_devices(boot::Transport transport) {
+  if (transport == boot::Transport::pci) {
+    slots_ = std::make_unique<PciSlots>(memory_, mmio_, vm_);
+  } else {
+    slots_ = std::make_unique<MmioSlots>(memory_, mmio_);
   }
-  const boot::VirtioMmioSlot place{layout::virtio_mmio + index * layout::virtio_mmio_stride, layout::virtio_mmio_size,
-                                   layout::first_virtio_gsi + index};
-  auto slot = std::make_unique<VirtioSlot>();
-  slot->device = std::move(device);
-  slot->transport = std::make_unique<virtio::MmioTransport>(*slot->device, loop, memory_, slot->interrupt);
-  mmio_.map(place.address, place.size, *slot->transport);
-  platform_.virtio.push_back(place);
-  virtio_.push_back(std::move(slot));
+  for (const Device& each : virtio_) slots_->add(*each.device, *each.loop);
+  slots_->describe(platform_);
 }
 
 boot::CpuState Machine::load_guest(const MachineConfig& config) {
@@ -121,10 +134,15 @@ boot::CpuState Machine::load_guest(const MachineConfig& config) {
   log::info("kernel {} ({}): {} {}", choice.path, choice.why, kernel.release(), kernel.description());
   const std::string filesystem =
       config.root.kind == Root::Kind::disk ? probe_filesystem(config.root.disk.path) : std::string();
-  const std::vector<std::string> modules =
-      find_guest_modules(kernel, find_modules(config, choice.path, kernel.release()), kernel_needs(config, filesystem));
+  const boot::Transport transport = boot::choose_transport(kernel, to_boot(config.transport));
+  place_devices(transport);
+  const std::vector<std::string> modules = find_guest_modules(
+      kernel, find_modules(config, choice.path, kernel.release()), kernel_needs(config, transport, filesystem));
   const boot::Initramfs initramfs = make_initramfs(config, modules, filesystem);
   const boot::Discovery discovery = boot::choose_discovery(kernel, to_boot(config.discovery));
+  if (transport == boot::Transport::pci && discovery != boot::Discovery::acpi) {
+    throw std::runtime_error("devices: on PCI they are found by ACPI only");
+  }
   return boot::load(memory_, {.kernel = kernel,
                               .initramfs = initramfs,
                               .platform = platform_,
@@ -151,15 +169,6 @@ void Machine::create_vcpus(const MachineConfig& config) {
     vcpus_[id]->set_boot_msrs();
   }
   vm_.bind_irqfd(serial_->interrupt_fd(), layout::com1_gsi);
-  for (std::size_t i = 0; i < virtio_.size(); ++i) {
-    const boot::VirtioMmioSlot& place = platform_.virtio[i];
-    VirtioSlot& slot = *virtio_[i];
-    vm_.bind_irqfd(slot.interrupt.fd(), place.gsi);
-    const auto queues = static_cast<std::uint16_t>(slot.device->queue_sizes().size());
-    for (std::uint16_t queue = 0; queue < queues; ++queue) {
-      vm_.bind_ioeventfd(slot.transport->notify_fd(queue), place.address + virtio::mmio::queue_notify, queue);
-    }
-  }
 }
 
 CommandChannel::Events Machine::channel_events(Events events) {

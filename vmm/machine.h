@@ -14,13 +14,13 @@
 #include "devices/bus.h"
 #include "devices/power.h"
 #include "devices/serial.h"
-#include "devices/virtio/interrupt.h"
-#include "devices/virtio/mmio_transport.h"
+#include "devices/virtio/device.h"
 #include "devices/virtio/vsock.h"
 #include "minivm/config.h"
 #include "vmm/clock_watch.h"
 #include "vmm/command_channel.h"
 #include "vmm/console_output.h"
+#include "vmm/device_slots.h"
 #include "vmm/kvm.h"
 #include "vmm/loop_thread.h"
 #include "vmm/vcpu.h"
@@ -72,16 +72,16 @@ class Machine {
   void end(MachineEnd why);
 
  private:
-  struct VirtioSlot {
-    virtio::InterruptLine interrupt;
+  struct Device {
     std::unique_ptr<virtio::VirtioDevice> device;
-    std::unique_ptr<virtio::MmioTransport> transport;
+    EventLoop* loop = nullptr;
   };
 
   EventLoop& add_disk_loop(const std::string& name);
   void add_virtio(std::unique_ptr<virtio::VirtioDevice> device, EventLoop& loop);
   void add_disks(const MachineConfig& config);
   void add_legacy_devices();
+  void place_devices(boot::Transport transport);
   boot::CpuState load_guest(const MachineConfig& config);
   void connect_to_kvm();
   void create_vcpus(const MachineConfig& config);
@@ -94,7 +94,7 @@ class Machine {
   EventLoop loop_;
   ConsoleOutput console_;
   std::vector<std::unique_ptr<LoopThread>> disk_loops_;
-  std::vector<std::unique_ptr<VirtioSlot>> virtio_;
+  std::vector<Device> virtio_;
   virtio::Vsock* vsock_ = nullptr;  // in virtio_
   std::unique_ptr<Serial> serial_;
   std::unique_ptr<PowerPorts> power_;
@@ -103,6 +103,7 @@ class Machine {
   std::unique_ptr<ClockWatch> clock_watch_;  // from READY on
   Bus port_io_;
   Bus mmio_;
+  std::unique_ptr<DeviceSlots> slots_;
   boot::Platform platform_;
   std::chrono::milliseconds boot_deadline_;
   EventLoop::TimerId deadline_timer_ = 0;

@@ -65,8 +65,7 @@ std::uint32_t read_queue(const QueueConfig& queue, Register which) noexcept {
 
 }  // namespace
 
-DeviceRegisters::DeviceRegisters(VirtioDevice& device, EventLoop& loop, const GuestMemory& memory,
-                                 Interrupt& interrupt)
+DeviceRegisters::DeviceRegisters(VirtioDevice& device, EventLoop& loop, const GuestMemory& memory, Interrupt& interrupt)
     : device_(device),
       loop_(loop),
       memory_(memory),

@@ -23,6 +23,7 @@ class RequestQueues {
   void reset() noexcept { active_.reset(); }
   /// Nothing while the device is not active.
   const Activation* active() const noexcept { return active_ ? &*active_ : nullptr; }
+  Activation* active() noexcept { return active_ ? &*active_ : nullptr; }
 
   /// Serves what is available in `index`: `execute(DescriptorChain&) noexcept` returns the bytes that it wrote into the
   /// chain, or nothing if `answer` will tell later. `may_begin() noexcept` is asked before each request; the device
@@ -47,11 +48,15 @@ class RequestQueues {
     active_->needs_reset();
     active_->queues[index].reset();
   }
-  /// For a device of one queue that always can.
+  /// For a queue whose requests always can begin; queue 0 where no other is named.
+  template <typename Execute>
+  void serve(std::uint16_t index, Execute&& execute) noexcept {
+    serve(
+        index, []() noexcept { return true; }, std::forward<Execute>(execute));
+  }
   template <typename Execute>
   void serve(Execute&& execute) noexcept {
-    serve(
-        0, []() noexcept { return true; }, std::forward<Execute>(execute));
+    serve(0, std::forward<Execute>(execute));
   }
 
   /// Answers a request whose `execute` returned nothing. A queue that broke meanwhile gets no answer.

@@ -17,6 +17,7 @@ namespace device_id {
 inline constexpr std::uint32_t net = 1;
 inline constexpr std::uint32_t blk = 2;
 inline constexpr std::uint32_t rng = 4;
+inline constexpr std::uint32_t balloon = 5;
 inline constexpr std::uint32_t vsock = 19;
 }  // namespace device_id
 
@@ -110,6 +111,58 @@ inline constexpr std::uint32_t magic = 0x7472'6976;  // "virt"
 inline constexpr std::uint32_t modern_version = 2;
 }  // namespace mmio
 
+/// Virtio over PCI (4.1).
+namespace over_pci {
+inline constexpr std::uint16_t vendor_id = 0x1AF4;            // 4.1.2
+inline constexpr std::uint16_t first_modern_device = 0x1040;  // 4.1.2: plus the device ID
+inline constexpr std::uint8_t modern_revision = 1;            // 4.1.2.1: or higher
+inline constexpr std::uint16_t subsystem_id = 0x40;           // 4.1.2.1: or higher
+
+/// Structures that a vendor capability points to (4.1.4).
+enum class Structure : std::uint8_t { common = 1, notify = 2, isr = 3, device = 4, pci_cfg = 5 };
+
+/// The capability (4.1.4) behind its ID and its link; those for `notify` and `pci_cfg` have four more bytes.
+struct [[gnu::packed]] Capability {
+  std::uint8_t length = 16;  // of all, ID and link included
+  Structure structure{};
+  std::uint8_t bar = 0;
+  std::uint8_t id = 0;
+  std::array<std::uint8_t, 2> padding{};
+  std::uint32_t offset = 0;
+  std::uint32_t size = 0;
+};
+static_assert(sizeof(Capability) == 14);
+// The fields of the capability for `pci_cfg` (4.1.4.9) that the driver writes, from the beginning of the capability.
+inline constexpr std::uint8_t bar_field = 4;
+inline constexpr std::uint8_t offset_field = 8;
+inline constexpr std::uint8_t size_field = 12;
+inline constexpr std::uint8_t data_field = 16;
+
+/// The common configuration structure (4.1.4.3).
+namespace common {
+inline constexpr std::uint64_t device_features_sel = 0x00;
+inline constexpr std::uint64_t device_features = 0x04;
+inline constexpr std::uint64_t driver_features_sel = 0x08;
+inline constexpr std::uint64_t driver_features = 0x0C;
+inline constexpr std::uint64_t config_msix_vector = 0x10;
+inline constexpr std::uint64_t num_queues = 0x12;
+inline constexpr std::uint64_t status = 0x14;
+inline constexpr std::uint64_t config_generation = 0x15;
+inline constexpr std::uint64_t queue_sel = 0x16;
+inline constexpr std::uint64_t queue_size = 0x18;
+inline constexpr std::uint64_t queue_msix_vector = 0x1A;
+inline constexpr std::uint64_t queue_enable = 0x1C;
+inline constexpr std::uint64_t queue_notify_off = 0x1E;
+inline constexpr std::uint64_t queue_desc = 0x20;
+inline constexpr std::uint64_t queue_driver = 0x28;
+inline constexpr std::uint64_t queue_device = 0x30;
+inline constexpr std::uint64_t size = 0x3C;
+}  // namespace common
+
+/// 4.1.5.1.2.1: maps a cause to no vector at all.
+inline constexpr std::uint16_t no_vector = 0xFFFF;
+}  // namespace over_pci
+
 /// Block device (5.2).
 namespace blk {
 inline constexpr std::uint64_t feature_seg_max = feature_bit(2);
@@ -177,6 +230,53 @@ static_assert(sizeof(Range) == 16);
 /// What a request ends with.
 enum class Status : std::uint8_t { ok = 0, io_error = 1, unsupported = 2 };
 }  // namespace blk
+
+/// Memory balloon device (5.5).
+namespace balloon {
+inline constexpr std::uint64_t feature_stats_vq = feature_bit(1);
+inline constexpr std::uint64_t feature_deflate_on_oom = feature_bit(2);
+inline constexpr std::uint64_t feature_page_poison = feature_bit(4);
+inline constexpr std::uint64_t feature_page_reporting = feature_bit(5);
+
+// Queues (5.5.2).
+inline constexpr std::uint16_t inflate_queue = 0;
+inline constexpr std::uint16_t deflate_queue = 1;
+inline constexpr std::uint16_t stats_queue = 2;
+inline constexpr std::uint16_t reporting_queue = 4;
+
+inline constexpr std::uint64_t page_size = 4096;  // 5.5.6: whatever the guest's pages are
+
+/// Configuration layout (5.5.4).
+struct Config {
+  std::uint32_t num_pages = 0;  // that the device wants
+  std::uint32_t actual = 0;     // that the driver has given
+  std::uint32_t free_page_hint_cmd_id = 0;
+  std::uint32_t poison_val = 0;
+};
+static_assert(sizeof(Config) == 16);
+
+/// An entry of the statistics buffer (5.5.6.3). Packed: its size of 10 is no multiple of 8.
+struct [[gnu::packed]] Statistic {
+  std::uint16_t tag = 0;
+  std::uint64_t value = 0;
+};
+static_assert(sizeof(Statistic) == 10);
+
+/// Tags of statistics (5.5.6.4).
+enum class Tag : std::uint16_t {
+  swap_in,
+  swap_out,
+  major_faults,
+  minor_faults,
+  free_memory,
+  total_memory,
+  available_memory,
+  disk_caches,
+  hugetlb_allocations,
+  hugetlb_failures,
+};
+inline constexpr std::size_t tag_count = 10;
+}  // namespace balloon
 
 /// Socket device (5.10).
 namespace vsock {

@@ -33,6 +33,9 @@ struct Root {
 /// How the guest learns of its devices; `automatic` reads the kernel's configuration.
 enum class DeviceDiscovery : std::uint8_t { automatic, acpi, fdt, command_line };
 
+/// What the virtio devices sit on; `automatic` is MMIO unless the kernel's configuration lacks it.
+enum class DeviceTransport : std::uint8_t { automatic, mmio, pci };
+
 /// Everything that makes one machine. Empty strings and lists mean "the default".
 struct MachineConfig {
   static constexpr std::uint32_t max_cpus = 64;
@@ -53,6 +56,7 @@ struct MachineConfig {
   std::uint64_t cid = min_cid;            // the guest's vsock address
   std::string vsock_socket;               // Unix socket through which host programs reach guest ports; empty: none
   DeviceDiscovery discovery = DeviceDiscovery::automatic;
+  DeviceTransport transport = DeviceTransport::automatic;
   bool in_guest_unpack = false;                     // leave decompression, and with it KASLR, to the kernel
   bool verbose_guest = false;                       // kernel and PID 1 tell the console what they do
   std::chrono::milliseconds boot_deadline{60'000};  // from the first instruction to READY

@@ -7,6 +7,7 @@
 #include "tests/tiny_guest.h"
 #include "vmm/cpuid.h"
 #include "vmm/kvm.h"
+#include "vmm/msi_routes.h"
 #include "vmm/speed_probe.h"
 
 namespace minivm {
@@ -91,6 +92,26 @@ TEST_CASE("KVM takes the CPUID of the largest machine, and the boot MSRs") {
   }
 }
 
+TEST_CASE("An ioeventfd without a value takes every write to its address, of any size") {
+  if (!test::host_has_kvm()) return;
+  TinyGuest guest;
+  RecordingDevice device;
+  guest.mmio.map(mmio, 0x100, device);
+  const EventFd event;
+  guest.vm.bind_ioeventfd(event.fd(), mmio + 0x50);
+  guest.add_vcpu(Code()
+                     .op({0xBB}, mmio)                                     // mov ebx, mmio
+                     .op({0xC7, 0x43, 0x50}, 1U)                           // mov dword [rbx+0x50], 1
+                     .op({0x66, 0xC7, 0x43, 0x50}, std::uint16_t{0xFFFF})  // mov word [rbx+0x50], 0xFFFF
+                     .op({0xC6, 0x43, 0x50, 0x07})                         // mov byte [rbx+0x50], 7
+                     .op({0xC7, 0x43, 0x54}, 1U)                           // mov dword [rbx+0x54], 1
+                     .end());
+  guest.start();
+  guest.wait_for_end();
+  CHECK(event.drain() == 3);
+  CHECK(device.writes().size() == 1);
+}
+
 TEST_CASE("An ioeventfd takes its own value, and no other, away from the bus") {
   if (!test::host_has_kvm()) return;
   TinyGuest guest;
@@ -138,23 +159,55 @@ struct Doorbell final : BusDevice {
   EventFd line;
 };
 
-TEST_CASE("A signal of an irqfd interrupts a guest that halts") {
-  if (!test::host_has_kvm()) return;
-  constexpr std::uint8_t gsi = 5;
+/// Has interrupts of `vector` end the guest, once it has loaded the IDT whose register image is at data + 0x1000.
+void end_on_interrupt(TinyGuest& guest, std::uint8_t vector) {
   constexpr std::uint64_t idt = TinyGuest::data_address;
   constexpr std::uint64_t handler = TinyGuest::code_address + 0x800;
-  TinyGuest guest(TinyGuest::Interrupts::in_kernel);
   // SDM 3A, 6.14.1: an interrupt gate at ring 0 in the boot code segment.
   const std::array<std::uint64_t, 2> gate{
       (handler & 0xFFFF) | std::uint64_t{0x10} << 16 | std::uint64_t{0x8E00} << 32 | (handler >> 16 & 0xFFFF) << 48, 0};
-  REQUIRE(guest.memory.write(Gpa{idt + std::uint64_t{16} * (0x20 + gsi)}, gate));
+  REQUIRE(guest.memory.write(Gpa{idt + std::uint64_t{16} * vector}, gate));
   const std::array<std::uint16_t, 5> idt_register{0xFFF, idt & 0xFFFF, idt >> 16, 0, 0};
   REQUIRE(guest.memory.write(Gpa{data + 0x1000}, idt_register));
   REQUIRE(guest.memory.write_bytes(Gpa{handler}, Code().end().bytes()));
+}
+
+TEST_CASE("A signal of an irqfd interrupts a guest that halts") {
+  if (!test::host_has_kvm()) return;
+  constexpr std::uint8_t gsi = 5;
+  TinyGuest guest(TinyGuest::Interrupts::in_kernel);
+  end_on_interrupt(guest, 0x20 + gsi);
   Doorbell doorbell;
   guest.port_io.map(0x80, 1, doorbell);
   guest.vm.bind_irqfd(doorbell.line.fd(), gsi);
   guest.add_vcpu(with_pic(gsi)
+                     .op({0x0F, 0x01, 0x1C, 0x25}, data + 0x1000)  // lidt [data + 0x1000]
+                     .op({0xFB})                                   // sti
+                     .op({0xE6, 0x80})                             // out 0x80, al
+                     .op({0xF4})                                   // hlt
+                     .op({0xEB, 0xFD}));                           // jmp to hlt
+  guest.start();
+  CHECK_NOTHROW(guest.wait_for_end());
+}
+
+TEST_CASE("A signal of an irqfd is the message that its GSI was last connected to") {
+  if (!test::host_has_kvm()) return;
+  constexpr std::uint8_t vector = 0x41;
+  constexpr std::uint32_t local_apic = 0xFEE0'0000;
+  TinyGuest guest(TinyGuest::Interrupts::in_kernel);
+  end_on_interrupt(guest, vector);
+  MsiRoutes routes(guest.vm);
+  routes.add_vector();
+  const std::uint32_t gsi = routes.add_vector();
+  Doorbell doorbell;
+  guest.port_io.map(0x80, 1, doorbell);
+  guest.vm.bind_irqfd(doorbell.line.fd(), gsi);
+  // SDM 3A, 11.11: fixed delivery to the local APIC of ID 0. The first vector has no gate in the IDT.
+  routes.connect(gsi, {local_apic, vector + 1});
+  routes.connect(gsi, {local_apic, vector});
+  guest.add_vcpu(Code()
+                     .op({0xBB}, local_apic)                       // mov ebx, local APIC
+                     .op({0xC7, 0x83, 0xF0, 0, 0, 0}, 0x1FFU)      // mov dword [rbx+0xF0], on (spurious vector)
                      .op({0x0F, 0x01, 0x1C, 0x25}, data + 0x1000)  // lidt [data + 0x1000]
                      .op({0xFB})                                   // sti
                      .op({0xE6, 0x80})                             // out 0x80, al

@@ -173,6 +173,28 @@ TEST_CASE("the MADT says where the APICs are and that no 8259 is there", "[acpi]
   CHECK(count(madt, "Subtable Type") == 2);
 }
 
+TEST_CASE("a PCI bus has its BARs' window and its configuration space, which the MCFG names", "[acpi]") {
+  boot::Platform platform = sample_platform(1, 0);
+  CHECK(walk(build_acpi(platform)).count("MCFG") == 0);
+  platform.pci = {layout::pci_config, layout::pci_config_size, layout::pci_window, layout::pci_window_size};
+  const auto tables = walk(build_acpi(platform));
+  const test::ScratchDirectory directory;
+  const std::string mcfg = disassemble(directory, "MCFG", tables.at("MCFG"));
+  CHECK(has_field(mcfg, "Base Address", "00000000E0000000"));
+  CHECK(has_field(mcfg, "Start Bus Number", "00"));
+  CHECK(has_field(mcfg, "End Bus Number", "00"));
+  const std::string dsdt = disassemble(directory, "DSDT", tables.at("DSDT"));
+  CHECK(count(dsdt, "\"PNP0A08\"") == 1);
+  CHECK(count(dsdt, "WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode,") == 1);
+  CHECK(count(dsdt, "DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,") == 1);
+  CHECK(count(dsdt, "0xD1000000,         // Range Minimum") == 1);
+  CHECK(count(dsdt, "0xD1FFFFFF,         // Range Maximum") == 1);
+  CHECK(count(dsdt, "0xE0000000,         // Address Base") == 1);
+  const auto again = directory.run("iasl -p again DSDT.dsl");
+  INFO(again.output);
+  CHECK(again.output.find("0 Errors, 0 Warnings, 0 Remarks") != std::string::npos);
+}
+
 TEST_CASE("a CPU whose APIC ID takes more than eight bits gets an x2APIC entry", "[acpi]") {
   const Bytes area = build_acpi(sample_platform(256, layout::max_virtio_devices));
   CHECK(area.size() <= layout::acpi_size);

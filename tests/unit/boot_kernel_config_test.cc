@@ -37,6 +37,10 @@ class KernelWithConfig {
     const std::string file = scratch_.write("some.config", config);
     return choose_discovery(Kernel::open(kernel_, {.config_file = file}), wanted);
   }
+  Transport choose(const std::string& config, Transport wanted) {
+    const std::string file = scratch_.write("some.config", config);
+    return choose_transport(Kernel::open(kernel_, {.config_file = file}), wanted);
+  }
   const std::string& path() const { return kernel_; }
 
  private:
@@ -63,12 +67,34 @@ TEST_CASE("devices are announced in the first way that the kernel understands") 
 
 TEST_CASE("a kernel that cannot find its devices is refused with the options it lacks") {
   KernelWithConfig kernel;
-  CHECK_THROWS_WITH(kernel.choose("CONFIG_ACPI=y\n"), EndsWith("cannot use virtio devices: CONFIG_VIRTIO_MMIO is off"));
   CHECK_THROWS_WITH(kernel.choose("CONFIG_VIRTIO_MMIO=y\n"),
                     EndsWith("cannot find virtio devices: CONFIG_ACPI, CONFIG_OF_EARLY_FLATTREE and "
                              "CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES are all off"));
   CHECK_THROWS_WITH(kernel.choose("CONFIG_VIRTIO_MMIO=y\nCONFIG_ACPI=y\nCONFIG_OF=y\n", Discovery::fdt),
                     EndsWith("cannot find virtio devices as asked: CONFIG_OF_EARLY_FLATTREE is off"));
+}
+
+TEST_CASE("devices sit on MMIO unless the kernel has only PCI, or PCI is asked for") {
+  KernelWithConfig kernel;
+  const std::string mmio = "CONFIG_VIRTIO_MMIO=m\n";
+  const std::string pci = "CONFIG_VIRTIO_PCI=m\nCONFIG_ACPI=y\nCONFIG_PCI_MMCONFIG=y\nCONFIG_PCI_MSI=y\n";
+  CHECK(kernel.choose(mmio + pci, Transport::automatic) == Transport::mmio);
+  CHECK(kernel.choose(pci, Transport::automatic) == Transport::pci);
+  CHECK(kernel.choose(mmio + pci, Transport::pci) == Transport::pci);
+  CHECK(choose_transport(Kernel::open(kernel.path(), {}), Transport::automatic) == Transport::mmio);
+  CHECK(choose_transport(Kernel::open(kernel.path(), {}), Transport::pci) == Transport::pci);
+}
+
+TEST_CASE("a kernel that cannot reach devices on a transport is refused with the options it lacks") {
+  KernelWithConfig kernel;
+  CHECK_THROWS_WITH(kernel.choose("CONFIG_ACPI=y\n", Transport::automatic),
+                    EndsWith("cannot use virtio devices: CONFIG_VIRTIO_MMIO and CONFIG_VIRTIO_PCI are both off"));
+  CHECK_THROWS_WITH(kernel.choose("CONFIG_VIRTIO_PCI=y\n", Transport::mmio),
+                    EndsWith("cannot use virtio devices as asked: CONFIG_VIRTIO_MMIO is off"));
+  CHECK_THROWS_WITH(kernel.choose("CONFIG_VIRTIO_MMIO=y\n", Transport::pci),
+                    EndsWith("cannot use virtio devices as asked: CONFIG_VIRTIO_PCI is off"));
+  CHECK_THROWS_WITH(kernel.choose("CONFIG_VIRTIO_PCI=y\nCONFIG_ACPI=y\nCONFIG_PCI_MSI=y\n", Transport::automatic),
+                    EndsWith("cannot use virtio devices over PCI: CONFIG_PCI_MMCONFIG is off"));
 }
 
 }  // namespace minivm::boot

@@ -36,9 +36,10 @@ class Scene {
   std::string kernel_ = scratch_.write("kernel", test::sample_elf().build());
 };
 
-std::vector<std::string_view> options(const MachineConfig& config, const std::string& filesystem = {}) {
+std::vector<std::string_view> options(const MachineConfig& config, const std::string& filesystem = {},
+                                      boot::Transport transport = boot::Transport::mmio) {
   std::vector<std::string_view> found;
-  for (const KernelNeed& need : kernel_needs(config, filesystem)) found.push_back(need.option);
+  for (const KernelNeed& need : kernel_needs(config, transport, filesystem)) found.push_back(need.option);
   return found;
 }
 
@@ -50,6 +51,9 @@ TEST_CASE("A guest needs the drivers of what it has, and no others") {
   const auto least = options({});
   CHECK(contains(least, "CONFIG_VIRTIO_MMIO"));
   CHECK(contains(least, "CONFIG_VIRTIO_VSOCKETS"));
+  CHECK_FALSE(contains(least, "CONFIG_VIRTIO_PCI"));
+  CHECK(contains(options({}, {}, boot::Transport::pci), "CONFIG_VIRTIO_PCI"));
+  CHECK_FALSE(contains(options({}, {}, boot::Transport::pci), "CONFIG_VIRTIO_MMIO"));
   CHECK_FALSE(contains(least, "CONFIG_VIRTIO_BLK"));
   CHECK_FALSE(contains(least, "CONFIG_OVERLAY_FS"));
 

@@ -137,6 +137,15 @@ TEST_CASE("Device discovery has four names and no numbers") {
   }
 }
 
+TEST_CASE("A transport has three names") {
+  const auto transport = [](const char* how) { return parse_run({"--transport", how, "ls"}).machine.transport; };
+  CHECK(parse_run({"ls"}).machine.transport == DeviceTransport::automatic);
+  CHECK(transport("auto") == DeviceTransport::automatic);
+  CHECK(transport("mmio") == DeviceTransport::mmio);
+  CHECK(transport("pci") == DeviceTransport::pci);
+  CHECK(finished({"run", "--transport", "isa", "ls"}) == 125);
+}
+
 TEST_CASE("The number of CPUs has bounds") {
   CHECK(parse_run({"--cpus", "64", "ls"}).machine.cpus == 64);
   for (const char* count : {"0", "65", "-1", "two", "1.5", ""}) {
