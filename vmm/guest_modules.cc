@@ -48,6 +48,7 @@ std::vector<KernelNeed> kernel_needs(const MachineConfig& config, boot::Transpor
                                         : KernelNeed{"CONFIG_VIRTIO_MMIO", "virtio_mmio"},
       {"CONFIG_VIRTIO_VSOCKETS", "vmw_vsock_virtio_transport"},
       {"CONFIG_HW_RANDOM_VIRTIO", "virtio_rng", false},
+      {"CONFIG_VIRTIO_BALLOON", "virtio_balloon", false},
   };
   const bool root_disk = config.root.kind == Root::Kind::disk;
   if (root_disk || !config.disks.empty()) needs.push_back({"CONFIG_VIRTIO_BLK", "virtio_blk"});

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "boot/boot.h"
 #include "boot/layout.h"
+#include "devices/virtio/balloon.h"
 #include "devices/virtio/blk.h"
 #include "devices/virtio/rng.h"
 #include "vmm/cpuid.h"
@@ -57,6 +58,7 @@ Machine::Machine(const MachineConfig& config, HostFile console, Events events)
   vsock_ = vsock.get();
   add_virtio(std::move(vsock), loop_);
   add_virtio(std::make_unique<virtio::Rng>(), loop_);
+  add_virtio(std::make_unique<virtio::Balloon>(memory_), loop_);
   add_disks(config);
   channel_ = std::make_unique<CommandChannel>(*vsock_, loop_, channel_events(std::move(events)));
   if (!config.vsock_socket.empty()) {

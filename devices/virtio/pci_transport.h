@@ -34,8 +34,8 @@ class PciTransport final : public BusDevice, public pci::Function, public Interr
   static constexpr std::uint32_t notify_offset = 0x400;
   static constexpr std::uint32_t notify_stride = 4;
   static constexpr std::uint32_t table_offset = 0x800;
-  static constexpr std::uint32_t pending_offset = 0xC00;
-  static constexpr std::uint16_t max_queues = 63;  // the table has room for one vector more
+  static constexpr std::uint32_t pending_offset = 0xF00;
+  static constexpr std::uint16_t max_queues = 111;  // the table has room for one vector more
 
   /// As DeviceRegisters' constructor; `connect` is for Msix. Throws std::runtime_error when the device has too many
   /// queues.

@@ -290,5 +290,5 @@ TEST_CASE("A device with more queues than the table has room for is refused") {
   EventLoop loop;
   Wide device;
   CHECK_THROWS_WITH(PciTransport(device, loop, memory, 0xD100'0000, [](std::uint16_t, const pci::MsiMessage&) {}),
-                    Catch::Contains("64 queues, more than 63"));
+                    Catch::Contains("112 queues, more than 111"));
 }
