@@ -72,7 +72,7 @@ TEST_CASE("The guest is told the time when asked for, but not while it does not 
     for (int i = 0; i < 1000; ++i) test.channel->set_time();
   });
   auto open = closed;
-  open.buf_alloc = VsockGuest::buf_alloc;
+  open.buf_alloc = test::VsockGuest::buf_alloc;
   test.guest.send(open);
   const auto late = test.hear();
   REQUIRE(late);
