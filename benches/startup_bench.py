@@ -81,8 +81,8 @@ def to_first_run(command: list, record: pathlib.Path) -> tuple:
     on_cpu_before, clock_before = map(int, os.read(read_end, 64).split())
     os.close(read_end)
     os.close(write_end)
-    first_run = json.loads(record.read_text())["first_run_ns"]
-    if first_run == 0:
+    first_run = json.loads(record.read_text())["timing"]["first_run_ns"]
+    if not first_run:
         sys.exit(f"startup_bench: no KVM_RUN within {LIMIT_MS} ms")
     return (first_run - clock_before) / 1e6, (on_cpu_after - on_cpu_before) / 1e6
 

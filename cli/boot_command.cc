@@ -56,7 +56,6 @@ class BootedMachine {
   std::function<void()> on_ready_;
   bool on_terminal_;
   std::optional<int> exit_code_;  // decided by us and not by the guest
-  std::optional<std::int64_t> ready_ns_;
   std::optional<RawTerminal> terminal_;
   Machine machine_;
   SignalWatch signals_;
@@ -68,12 +67,7 @@ BootedMachine::BootedMachine(const BootOptions& options, HostFile console, std::
       on_ready_(std::move(on_ready)),
       on_terminal_(options.console.kind == ConsoleChoice::Kind::stdio && ::isatty(STDIN_FILENO) != 0),
       machine_(options.machine, std::move(console),
-               {.hello = [] {},
-                .ready =
-                    [this](const protocol::Ready&) {
-                      ready_ns_ = std::chrono::steady_clock::now().time_since_epoch().count();
-                      on_ready_();
-                    }}),
+               {.ready = [this] { on_ready_(); }}),
       signals_(machine_.loop(), [this](int number) { on_signal(number); }) {
   if (options.console.kind != ConsoleChoice::Kind::stdio) return;
   input_.emplace(machine_.loop(), machine_.serial(), open_input(), on_terminal_,
@@ -120,8 +114,7 @@ void BootedMachine::end_now(int exit_code) {
 
 RunResult BootedMachine::result_of(const MachineEnd& end) {
   RunResult result;
-  result.first_run_ns = machine_.first_run_ns();
-  result.ready_ns = ready_ns_;
+  result.timing = machine_.timing();
   if (exit_code_) {
     result.exit_code = *exit_code_;
     if (*exit_code_ == timed_out) {
@@ -155,7 +148,8 @@ int boot_machine(const BootOptions& options, WaitingParent* parent) {
   }
   const RunResult result = booted.run();
   if (!result.failure.empty()) report_failure(result.failure, result.console_lines);
-  if (!options.json_file.empty()) write_record(options.json_file, result);
+  if (options.timing) report_timing(options.start, result.timing);
+  if (!options.json_file.empty()) write_record(options.json_file, result, options.start);
   if (named) named->ended(result, *socket);
   return result.exit_code;
 }

@@ -163,7 +163,8 @@ void MachineArguments::add_lifetime_options(CLI::App& command) {
       ->group(group);
   command.add_flag("--rm", options_.remove, "leave nothing behind, not even logs and exit code")->group(group);
   command.add_option("--json", options_.json_file, "write a record of how it ended")->type_name("FILE");
-  command.add_flag("--verbose,-v", verbosity_, "tell what is done; twice: the guest too");
+  command.add_flag("--timing", options_.timing, "tell on stderr what took how long, from exec to the end");
+  command.add_flag("--verbose,-v", verbosity_, "tell what is done, and --timing; twice: the guest too");
 }
 
 void MachineArguments::settle(bool throw_away_by_default) {
@@ -177,6 +178,7 @@ void MachineArguments::settle(bool throw_away_by_default) {
   root.throw_away =
       root.kind == Root::Kind::disk && (ephemeral_ || (throw_away_by_default && root_access_ == DiskAccess::unsaid));
   machine.verbose_guest = verbosity_ >= 2;
+  options_.timing |= verbosity_ >= 1;
   if (options_.detach && options_.console.kind == ConsoleChoice::Kind::stderr_only) {
     throw std::invalid_argument("--console stderr and --detach exclude each other");
   }

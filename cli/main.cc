@@ -6,6 +6,7 @@
 #include <span>
 #include <variant>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "cli/boot_command.h"
 #include "cli/copy_command.h"
@@ -15,6 +16,7 @@
 #include "cli/machine_list.h"
 #include "cli/machine_verbs.h"
 #include "cli/options.h"
+#include "cli/process_start.h"
 #include "cli/run_command.h"
 #include "vmm/exec_session.h"
 #include "vmm/upload.h"
@@ -48,11 +50,18 @@ void open_standard_streams() {
 }  // namespace minivm
 
 int main(int argc, char** argv) try {
+  minivm::ProcessStart start = minivm::process_start();
   // A reader that goes away is an error of the one write, not the end of the machine.
   std::signal(SIGPIPE, SIG_IGN);
   minivm::open_standard_streams();
-  const minivm::Options options = minivm::parse_options({argv, static_cast<std::size_t>(argc)});
-  return std::visit([](const auto& chosen) { return minivm::execute(chosen); }, options);
+  minivm::Options options = minivm::parse_options({argv, static_cast<std::size_t>(argc)});
+  start.options = minivm::monotonic_ns();
+  return std::visit(
+      [&start](auto& chosen) {
+        if constexpr (requires { chosen.start; }) chosen.start = start;
+        return minivm::execute(chosen);
+      },
+      options);
 } catch (const minivm::UploadError& error) {
   minivm::log::warning("{}", error.what());
   return error.exit_code();

@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "cli/process_start.h"
 #include "minivm/config.h"
 
 namespace minivm {
@@ -30,6 +31,8 @@ struct MachineOptions {
   std::string name;                      // under which others find it; empty: made up with `detach`, else none
   bool detach = false;                   // in the background
   bool remove = false;                   // with `detach`: nothing stays when it has ended
+  bool timing = false;                   // tell when what was reached
+  ProcessStart start;                    // main's word
 
   bool is_named() const noexcept { return detach || !name.empty(); }
 };

@@ -71,7 +71,8 @@ int run_machine(const RunOptions& options, WaitingParent* parent) {
 
   if (!result.failure.empty()) report_failure(result.failure, result.console_lines);
   if (result.status && result.status->out_of_memory) log::warning("the guest ran out of memory and killed the command");
-  if (!options.json_file.empty()) write_record(options.json_file, result);
+  if (options.timing) report_timing(options.start, result.timing);
+  if (!options.json_file.empty()) write_record(options.json_file, result, options.start);
   if (named) named->ended(result, *socket);
   return result.exit_code;
 }

@@ -67,9 +67,9 @@ Outcome Channel::connect() noexcept {
   }
 }
 
-Outcome Channel::greet(std::uint64_t init_started_ns) noexcept {
+Outcome Channel::greet(protocol::Ready& stamps) noexcept {
   std::byte buffer[welcome_capacity];
-  const protocol::Hello hello{.init_started_ns = init_started_ns};
+  const protocol::Hello hello{.init_started_ns = stamps.init_started_ns, .sent_ns = boot_time_ns()};
   if (!send(protocol::encode_frame(buffer, FrameType::hello, 0, hello))) {
     return Failure{"send", "hello to the host", errno};
   }
@@ -80,6 +80,7 @@ Outcome Channel::greet(std::uint64_t init_started_ns) noexcept {
   }
   const auto payload = std::span(buffer).first(header->length);
   if (!receive(payload)) return Failure{"receive", "the host's welcome", errno};
+  stamps.welcomed_ns = boot_time_ns();
   const auto welcome = protocol::Welcome::decode(protocol::Reader(payload));
   if (!welcome || welcome->version != protocol::version) {
     Failure failure{"agree on", "the protocol: guest has version ", EPROTO};

@@ -20,8 +20,8 @@ class Channel {
  public:
   /// Connects, waiting some seconds for the vsock device to be probed.
   Outcome connect() noexcept;
-  /// Exchanges hello and welcome, then follows the host's clock.
-  Outcome greet(std::uint64_t init_started_ns) noexcept;
+  /// Exchanges hello and welcome, stamps its arrival, then follows the host's clock.
+  Outcome greet(protocol::Ready& stamps) noexcept;
 
   void send_ready(const protocol::Ready& ready) noexcept;
   /// Says why this machine ends and gives the host a moment to take note. Nothing without a connection.

@@ -51,7 +51,7 @@ Outcome reach_host(Boot& boot) noexcept {
                             });
   boot.stamps.modules_loaded_ns = boot_time_ns();
   const Outcome unreachable =
-      in_turn([&] { return boot.channel.connect(); }, [&] { return boot.channel.greet(boot.stamps.init_started_ns); });
+      in_turn([&] { return boot.channel.connect(); }, [&] { return boot.channel.greet(boot.stamps); });
   return failure ? failure : unreachable;
 }
 

@@ -21,13 +21,15 @@ struct Empty {
 struct Hello {
   std::uint32_t version = protocol::version;
   std::uint64_t init_started_ns = 0;  // CLOCK_BOOTTIME at PID 1's first instruction
+  std::uint64_t sent_ns = 0;          // CLOCK_BOOTTIME when this was sent
 
   void encode(Writer& writer) const noexcept {
     writer.put(version);
     writer.put(init_started_ns);
+    writer.put(sent_ns);
   }
   static std::optional<Hello> decode(Reader reader) noexcept {
-    Hello message{reader.get<std::uint32_t>(), reader.get<std::uint64_t>()};
+    Hello message{reader.get<std::uint32_t>(), reader.get<std::uint64_t>(), reader.get<std::uint64_t>()};
     return reader.ok() ? std::optional(message) : std::nullopt;
   }
 };
@@ -51,16 +53,18 @@ struct Ready {
   std::uint64_t modules_loaded_ns = 0;
   std::uint64_t root_mounted_ns = 0;
   std::uint64_t ready_ns = 0;
+  std::uint64_t welcomed_ns = 0;  // when Welcome had arrived
 
   void encode(Writer& writer) const noexcept {
     writer.put(init_started_ns);
     writer.put(modules_loaded_ns);
     writer.put(root_mounted_ns);
     writer.put(ready_ns);
+    writer.put(welcomed_ns);
   }
   static std::optional<Ready> decode(Reader reader) noexcept {
     Ready message{reader.get<std::uint64_t>(), reader.get<std::uint64_t>(), reader.get<std::uint64_t>(),
-                  reader.get<std::uint64_t>()};
+                  reader.get<std::uint64_t>(), reader.get<std::uint64_t>()};
     return reader.ok() ? std::optional(message) : std::nullopt;
   }
 };

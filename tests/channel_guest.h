@@ -27,7 +27,7 @@ class ChannelGuest {
   ChannelGuest() {
     guest.on_loop([&] {
       channel.emplace(guest.device, guest.loop,
-                      CommandChannel::Events{.hello = [this] { events.emplace_back("hello"); },
+                      CommandChannel::Events{.hello = [this](const protocol::Hello&) { events.emplace_back("hello"); },
                                              .ready = [this](const protocol::Ready&) { events.emplace_back("ready"); },
                                              .failed = [this](std::string why) { events.push_back(std::move(why)); }});
     });

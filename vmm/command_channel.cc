@@ -157,8 +157,8 @@ bool CommandChannel::on_frame(const protocol::FrameHeader& header, std::span<con
         events_.failed(fmt::format("guest: speaks protocol {}, this minivm {}", hello->version, protocol::version));
         return false;
       }
+      events_.hello(*hello);
       send(protocol::FrameType::welcome, 0, protocol::Welcome{.realtime_ns = realtime_ns()});
-      events_.hello();
       return true;
     }
     case protocol::FrameType::ready: {
@@ -183,10 +183,10 @@ bool CommandChannel::on_frame(const protocol::FrameHeader& header, std::span<con
 void CommandChannel::on_exec_frame(const protocol::FrameHeader& header, protocol::Reader reader) {
   const auto session = sessions_.find(header.id);
   if (session == sessions_.end()) return;
-  if (header.type == protocol::FrameType::exited) {
-    if (const auto exited = protocol::Exited::decode(reader)) session->second.exited(*exited);
-  } else if (header.type == protocol::FrameType::started) {
+  if (header.type == protocol::FrameType::started) {
     session->second.started();
+  } else if (header.type == protocol::FrameType::exited) {
+    if (const auto exited = protocol::Exited::decode(reader)) session->second.exited(*exited);
   } else if (header.type == protocol::FrameType::exec_failed) {
     if (const auto failed = protocol::ExecFailed::decode(reader)) session->second.failed(*failed);
   }

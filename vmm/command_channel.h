@@ -22,7 +22,7 @@ namespace minivm {
 class CommandChannel {
  public:
   struct Events {
-    std::function<void()> hello;                              // PID 1 runs
+    std::function<void(const protocol::Hello& hello)> hello;  // PID 1 runs; it is not welcomed yet
     std::function<void(const protocol::Ready& ready)> ready;  // execs are served
     std::function<void(std::string reason)> failed;           // the guest cannot become ready
   };

@@ -75,13 +75,14 @@ CommandRun::CommandRun(const MachineConfig& config, Command command, Options opt
       command_(std::move(command)),
       options_(std::move(options)),
       streams_(open_streams(command_, options_.streams)),
-      machine_(config, std::move(options_.console),
-               {.hello = [] {}, .ready = [this](const protocol::Ready&) { on_ready(); }}) {}
+      machine_(config, std::move(options_.console), {.ready = [this] { on_ready(); }}) {}
 
 RunResult CommandRun::run() {
   if (options_.timeout.count() > 0) machine_.loop().after(options_.timeout, [this] { on_timeout(); });
   const MachineEnd end = machine_.run();
-  result_.first_run_ns = machine_.first_run_ns();
+  result_.timing = machine_.timing();
+  result_.timing.exec_started = exec_started_ns_;
+  result_.timing.exec_ended = exec_ended_ns_;
   if (!decided_ && stopping_) {
     result_.exit_code = 128 + SIGKILL;
     result_.failure = "the command did not end by SIGTERM";
@@ -94,7 +95,6 @@ RunResult CommandRun::run() {
 }
 
 void CommandRun::on_ready() {
-  result_.ready_ns = std::chrono::steady_clock::now().time_since_epoch().count();
   if (options_.on_start) options_.on_start();
   try {
     exec_ = machine_.channel().exec(
@@ -112,6 +112,8 @@ void CommandRun::on_outcome(const ExecOutcome& outcome) {
     return;
   }
   decided_ = true;
+  exec_started_ns_ = outcome.started_ns;
+  exec_ended_ns_ = outcome.ended_ns;
   result_.status = outcome.status;
   result_.exit_code = outcome.status ? outcome.status->code : outcome.launcher_code;
   result_.failure = outcome.failure;

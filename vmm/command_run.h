@@ -62,6 +62,8 @@ class CommandRun {
   std::optional<CommandChannel::ExecId> exec_;
   int wishes_to_end_ = 0;
   bool stopping_ = false;
+  std::int64_t exec_started_ns_ = 0;
+  std::int64_t exec_ended_ns_ = 0;
   Machine machine_;  // last: its threads call the rest
 };
 

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <utility>
 
+#include "base/clock.h"
+
 namespace minivm {
 namespace {
 
@@ -89,6 +91,7 @@ ExecSession::ExecSession(Command command, std::uint32_t open_sinks, OnEnd on_end
       on_start_(std::move(on_start)) {}
 
 void ExecSession::started() {
+  if (started_ns_ == 0) started_ns_ = monotonic_ns();
   // Once, whatever the guest says.
   if (on_start_) std::exchange(on_start_, nullptr)();
 }
@@ -102,7 +105,7 @@ void ExecSession::exited(const protocol::Exited& exited) {
     status.code = static_cast<int>(exited.value & 0xFF);
   }
   status.out_of_memory = (exited.flags & protocol::Exited::out_of_memory) != 0;
-  outcome_ = ExecOutcome{.status = status, .failure = {}};
+  outcome_ = ExecOutcome{.status = status, .failure = {}, .started_ns = started_ns_, .ended_ns = monotonic_ns()};
   end_when_complete();
 }
 

@@ -33,6 +33,9 @@ struct ExecOutcome {
   std::optional<ExitStatus> status;
   int launcher_code = 0;  // without status: 125, 126 or 127
   std::string failure;    // without status, for people
+  // CLOCK_MONOTONIC when the guest's word of each was here; 0: never.
+  std::int64_t started_ns = 0;
+  std::int64_t ended_ns = 0;
 };
 
 /// "exec /bin/foo: no such file or directory" and the code that goes with it.
@@ -64,6 +67,7 @@ class ExecSession {
   std::uint32_t open_sinks_;
   OnEnd on_end_;
   OnStart on_start_;
+  std::int64_t started_ns_ = 0;
   std::optional<ExecOutcome> outcome_;
 };
 

@@ -68,6 +68,7 @@ Machine::Machine(const MachineConfig& config, HostFile console, Events events)
   auto loading = std::async(std::launch::async, [&] { return load_guest(config); });
   connect_to_kvm();
   create_vcpus(config);
+  timing_.vm_created = monotonic_ns();
   const boot::CpuState state = loading.get();
   slots_->connect(vm_);
   vcpus_.front()->set_state(state);
@@ -145,11 +146,14 @@ boot::CpuState Machine::load_guest(const MachineConfig& config) {
   if (transport == boot::Transport::pci && discovery != boot::Discovery::acpi) {
     throw std::runtime_error("devices: on PCI they are found by ACPI only");
   }
-  return boot::load(memory_, {.kernel = kernel,
-                              .initramfs = initramfs,
-                              .platform = platform_,
-                              .command_line = make_command_line(config, discovery == boot::Discovery::acpi),
-                              .discovery = discovery});
+  const boot::CpuState state =
+      boot::load(memory_, {.kernel = kernel,
+                           .initramfs = initramfs,
+                           .platform = platform_,
+                           .command_line = make_command_line(config, discovery == boot::Discovery::acpi),
+                           .discovery = discovery});
+  timing_.kernel_mapped = monotonic_ns();  // only this thread's while it loads
+  return state;
 }
 
 /// In the order that KVM is fast in: memory, interrupt controller; the vCPUs follow, then the eventfds.
@@ -175,12 +179,16 @@ void Machine::create_vcpus(const MachineConfig& config) {
 
 CommandChannel::Events Machine::channel_events(Events events) {
   return {
-      .hello = std::move(events.hello),
+      .hello =
+          [this](const protocol::Hello& hello) {
+            hello_ns_ = monotonic_ns();
+            guest_clock_.heard(hello.sent_ns, hello_ns_);
+          },
       .ready =
           [this, on_ready = std::move(events.ready)](const protocol::Ready& ready) {
-            loop_.cancel(deadline_timer_);
             clock_watch_ = std::make_unique<ClockWatch>(loop_, [this] { channel_->set_time(); });
-            on_ready(ready);
+            on_guest_ready(ready);
+            on_ready();
           },
       .failed =
           [this](std::string reason) {
@@ -191,6 +199,24 @@ CommandChannel::Events Machine::channel_events(Events events) {
 
 void Machine::on_guest_reset() {
   end({console_.panicked() ? MachineEnd::Reason::panic : MachineEnd::Reason::reset, {}});
+}
+
+void Machine::on_guest_ready(const protocol::Ready& ready) {
+  timing_.ready = monotonic_ns();
+  loop_.cancel(deadline_timer_);
+  guest_clock_.answered(hello_ns_, ready.welcomed_ns);
+  guest_clock_.heard(ready.ready_ns, timing_.ready);
+  timing_.init_started = guest_clock_.to_host(ready.init_started_ns).value_or(0);
+  timing_.modules_loaded = guest_clock_.to_host(ready.modules_loaded_ns).value_or(0);
+  timing_.root_mounted = guest_clock_.to_host(ready.root_mounted_ns).value_or(0);
+  timing_.guest_ready = guest_clock_.to_host(ready.ready_ns).value_or(0);
+  timing_.guest_error = guest_clock_.error();
+}
+
+Timing Machine::timing() const noexcept {
+  Timing timing = timing_;
+  timing.first_run = vcpus_.front()->first_run_ns();
+  return timing;
 }
 
 MachineEnd Machine::run() {
@@ -209,6 +235,7 @@ MachineEnd Machine::run() {
     });
   }
   loop_.run();
+  timing_.ended = monotonic_ns();
   const std::lock_guard lock(end_mutex_);
   return *end_;
 }

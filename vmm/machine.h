@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/event_loop.h"
 #include "base/guest_memory.h"
 #include "boot/kernel.h"
@@ -17,10 +18,12 @@
 #include "devices/virtio/device.h"
 #include "devices/virtio/vsock.h"
 #include "minivm/config.h"
+#include "minivm/timing.h"
 #include "vmm/clock_watch.h"
 #include "vmm/command_channel.h"
 #include "vmm/console_output.h"
 #include "vmm/device_slots.h"
+#include "vmm/guest_clock.h"
 #include "vmm/kvm.h"
 #include "vmm/loop_thread.h"
 #include "vmm/vcpu.h"
@@ -50,8 +53,7 @@ struct MachineEnd {
 class Machine {
  public:
   struct Events {
-    std::function<void()> hello;                              // PID 1 runs
-    std::function<void(const protocol::Ready& ready)> ready;  // the channel serves execs
+    std::function<void()> ready;  // the channel serves execs
   };
 
   /// `console` gets what the guest writes to its serial port. Throws when the host or a file says no.
@@ -63,8 +65,8 @@ class Machine {
   CommandChannel& channel() noexcept { return *channel_; }
   Serial& serial() noexcept { return *serial_; }
   const ConsoleOutput& console() const noexcept { return console_; }
-  /// CLOCK_MONOTONIC of the first vCPU's first KVM_RUN, in nanoseconds.
-  std::int64_t first_run_ns() const noexcept { return vcpus_.front()->first_run_ns(); }
+  /// What it reached until now; of an exec only its owner knows. Loop's thread, or without one running.
+  Timing timing() const noexcept;
 
   /// Runs the guest on this thread's loop until something ends it; the first reason counts.
   MachineEnd run();
@@ -86,8 +88,10 @@ class Machine {
   void connect_to_kvm();
   void create_vcpus(const MachineConfig& config);
   void on_guest_reset();
+  void on_guest_ready(const protocol::Ready& ready);
   CommandChannel::Events channel_events(Events events);
 
+  Timing timing_{.building = monotonic_ns()};
   Kvm kvm_;
   GuestMemory memory_;
   Vm vm_;
@@ -107,6 +111,8 @@ class Machine {
   boot::Platform platform_;
   std::chrono::milliseconds boot_deadline_;
   EventLoop::TimerId deadline_timer_ = 0;
+  GuestClock guest_clock_;
+  std::int64_t hello_ns_ = 0;
   std::mutex end_mutex_;
   std::optional<MachineEnd> end_;
   std::vector<std::unique_ptr<Vcpu>> vcpus_;  // last: their threads use all of the above

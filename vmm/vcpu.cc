@@ -8,12 +8,12 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <iterator>
 #include <vector>
 
+#include "base/clock.h"
 #include "vmm/cpu_state.h"
 #include "vmm/kvm_lists.h"
 
@@ -100,7 +100,7 @@ void Vcpu::join() {
 }
 
 void Vcpu::run() {
-  first_run_ns_.store(std::chrono::steady_clock::now().time_since_epoch().count(), std::memory_order_relaxed);
+  first_run_ns_.store(monotonic_ns(), std::memory_order_relaxed);
   while (!stopping_.load(std::memory_order_relaxed)) {
     if (::ioctl(fd_.get(), KVM_RUN, 0UL) < 0) {
       if (errno == EINTR || errno == EAGAIN) continue;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "minivm/config.h"
+#include "minivm/timing.h"
 
 namespace minivm {
 
@@ -16,8 +17,7 @@ struct RunResult {
   std::optional<ExitStatus> status;        // of the command, when it ran to its end
   std::string failure;                     // why there is no status, for people; empty otherwise
   std::vector<std::string> console_lines;  // the guest's last ones, when it failed
-  std::int64_t first_run_ns = 0;           // CLOCK_MONOTONIC when the first vCPU entered the guest
-  std::optional<std::int64_t> ready_ns;    // CLOCK_MONOTONIC at the guest's READY
+  Timing timing;
 };
 
 /// Host descriptors that become the command's own. They are duplicated, never closed and never changed.

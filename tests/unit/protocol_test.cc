@@ -148,13 +148,15 @@ TEST_CASE("a frame that does not fit is empty, whatever part is too large") {
 }
 
 TEST_CASE("small messages survive the wire and are refused when cut off") {
-  const RoundTrip<Hello> hello(Hello{3, 0x1122334455667788});
+  const RoundTrip<Hello> hello(Hello{3, 0x1122334455667788, 5});
   CHECK(hello.decode()->version == 3);
   CHECK(hello.decode()->init_started_ns == 0x1122334455667788);
+  CHECK(hello.decode()->sent_ns == 5);
 
-  const RoundTrip<Ready> ready(Ready{1, 2, 3, 4});
+  const RoundTrip<Ready> ready(Ready{1, 2, 3, 4, 5});
   CHECK(ready.decode()->root_mounted_ns == 3);
   CHECK(ready.decode()->ready_ns == 4);
+  CHECK(ready.decode()->welcomed_ns == 5);
 
   const RoundTrip<Failed> failed(Failed{"mount", "/dev/vda (tried ext4)", 22});
   CHECK(failed.decode()->step == "mount");

@@ -11,7 +11,7 @@ namespace {
 
 nlohmann::json recorded(const RunResult& result) {
   const test::ScratchDirectory directory;
-  write_record(directory.path("record.json"), result);
+  write_record(directory.path("record.json"), result, {.main = 7});
   return nlohmann::json::parse(directory.read("record.json"));
 }
 
@@ -19,16 +19,17 @@ TEST_CASE("The record of a command that ended has its exit code and no error") {
   RunResult result;
   result.exit_code = 3;
   result.status = ExitStatus{.code = 3};
-  result.first_run_ns = 100;
-  result.ready_ns = 200;
+  result.timing.first_run = 100;
+  result.timing.ready = 200;
   const auto record = recorded(result);
   CHECK(record["exit_code"] == 3);
   CHECK(record["signal"] == 0);
   CHECK(record["out_of_memory"] == false);
   CHECK(record["error"].is_null());
   CHECK(record["console"].empty());
-  CHECK(record["first_run_ns"] == 100);
-  CHECK(record["ready_ns"] == 200);
+  CHECK(record["timing"]["first_run_ns"] == 100);
+  CHECK(record["timing"]["ready_ns"] == 200);
+  CHECK(record["timing"]["main_ns"] == 7);
 }
 
 TEST_CASE("The record of a command that was killed has the signal") {
@@ -49,7 +50,7 @@ TEST_CASE("The record of a guest that failed has the reason and the console's la
   const auto record = recorded(result);
   CHECK(record["error"] == "the guest's kernel panicked");
   CHECK(record["console"] == result.console_lines);
-  CHECK(record["ready_ns"].is_null());
+  CHECK(record["timing"]["ready_ns"].is_null());
 }
 
 TEST_CASE("Bytes that are no UTF-8 do not break the record") {
@@ -63,15 +64,15 @@ TEST_CASE("Bytes that are no UTF-8 do not break the record") {
 TEST_CASE("A record replaces an older one, however long that was") {
   const test::ScratchDirectory directory;
   const std::string path = directory.write("record.json", std::string(10'000, 'x'));
-  write_record(path, {});
+  write_record(path, {}, {});
   CHECK(nlohmann::json::accept(directory.read("record.json")));
 }
 
 TEST_CASE("A record that cannot be written names its file") {
   const test::ScratchDirectory directory;
   const std::string path = directory.path("none/record.json");
-  CHECK_THROWS_WITH(write_record(path, {}), Catch::Contains(path));
-  CHECK_THROWS_WITH(write_record("/dev/full", {}), Catch::Contains("/dev/full"));
+  CHECK_THROWS_WITH(write_record(path, {}, {}), Catch::Contains(path));
+  CHECK_THROWS_WITH(write_record("/dev/full", {}, {}), Catch::Contains("/dev/full"));
 }
 
 }  // namespace
