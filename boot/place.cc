@@ -47,7 +47,8 @@ void place_segment(const GuestMemory& memory, const Kernel::Image& image, const 
   bool good = target && has(image.file.get(), end);
   for (std::uint64_t at = segment.file_offset; good && at < end;) {
     const Extent data = next_data(image.file.get(), at, end);
-    good = read_at(image.file.get(), data.begin, target->subspan(data.begin - segment.file_offset, data.end - data.begin));
+    good =
+        read_at(image.file.get(), data.begin, target->subspan(data.begin - segment.file_offset, data.end - data.begin));
     at = data.end;
   }
   if (!good) {

@@ -66,8 +66,7 @@ BootedMachine::BootedMachine(const BootOptions& options, HostFile console, std::
     : options_(options),
       on_ready_(std::move(on_ready)),
       on_terminal_(options.console.kind == ConsoleChoice::Kind::stdio && ::isatty(STDIN_FILENO) != 0),
-      machine_(options.machine, std::move(console),
-               {.ready = [this] { on_ready_(); }}),
+      machine_(options.machine, std::move(console), {.ready = [this] { on_ready_(); }}),
       signals_(machine_.loop(), [this](int number) { on_signal(number); }) {
   if (options.console.kind != ConsoleChoice::Kind::stdio) return;
   input_.emplace(machine_.loop(), machine_.serial(), open_input(), on_terminal_,

@@ -46,6 +46,7 @@ constexpr std::array verbs{
     Verb{"inspect", "Tell all about machines", running_group, make_inspect_subcommand, false},
     Verb{"doctor", "Check what this host can do, and say how to mend what it cannot", host_group,
          make_doctor_subcommand, false},
+    Verb{"bench", "Measure boots of a machine", host_group, make_bench_subcommand, true},
 };
 
 /// CLI11 does not know of the words that some verbs leave to the command.

@@ -49,6 +49,13 @@ struct DoctorOptions {
   std::string kernel;
 };
 
+/// Boots to be measured.
+struct BenchOptions {
+  std::uint32_t count = 20;
+  bool json = false;
+  std::vector<std::string> run_arguments;  // what follows `minivm run`
+};
+
 /// A command in a machine that runs.
 struct ExecOptions {
   std::string machine;
@@ -104,8 +111,9 @@ struct Finished {
   int exit_code = 0;
 };
 
-using Options = std::variant<BootOptions, RunOptions, ExecOptions, CopyOptions, ListOptions, LogsOptions, StopOptions,
-                             KillOptions, WaitOptions, RemoveOptions, InspectOptions, DoctorOptions, Finished>;
+using Options =
+    std::variant<BootOptions, RunOptions, ExecOptions, CopyOptions, ListOptions, LogsOptions, StopOptions, KillOptions,
+                 WaitOptions, RemoveOptions, InspectOptions, DoctorOptions, BenchOptions, Finished>;
 
 /// Reads the command line. Prints help to stdout and complaints to stderr; otherwise has no side effects but the log
 /// level.

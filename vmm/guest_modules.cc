@@ -39,6 +39,10 @@ std::vector<KernelNeed> needs_from_modules(const boot::Kernel& kernel, const std
   return left;
 }
 
+// PID 1 comes in an initramfs, and finds disks and terminals in /dev.
+constexpr std::array<std::string_view, 5> built_in_needs{"CONFIG_64BIT", "CONFIG_BLK_DEV_INITRD", "CONFIG_BINFMT_ELF",
+                                                         "CONFIG_DEVTMPFS", "CONFIG_PROC_FS"};
+
 }  // namespace
 
 std::vector<KernelNeed> kernel_needs(const MachineConfig& config, boot::Transport transport,
@@ -87,6 +91,19 @@ std::vector<std::string> find_guest_modules(const boot::Kernel& kernel, const st
     }
   }
   return files;
+}
+
+void check_built_in(const boot::Kernel& kernel) {
+  if (!kernel.config()) return;
+  for (const std::string_view option : built_in_needs) {
+    if (!kernel.config()->built_in(option)) {
+      throw std::runtime_error(fmt::format("kernel {}: was built without {}", kernel.path(), option));
+    }
+  }
+  if (!kernel.config()->built_in("CONFIG_SERIAL_8250_CONSOLE")) {
+    log::warning("kernel {}: was built without CONFIG_SERIAL_8250_CONSOLE: its console will say nothing",
+                 kernel.path());
+  }
 }
 
 }  // namespace minivm

@@ -27,4 +27,8 @@ std::vector<KernelNeed> kernel_needs(const MachineConfig& config, boot::Transpor
 std::vector<std::string> find_guest_modules(const boot::Kernel& kernel, const std::string& module_directory,
                                             const std::vector<KernelNeed>& needs);
 
+/// What no module can bring: throws std::runtime_error that names the option that PID 1 would miss, and warns of a
+/// console that stays silent. A kernel whose configuration cannot be read is believed.
+void check_built_in(const boot::Kernel& kernel);
+
 }  // namespace minivm

@@ -135,6 +135,7 @@ boot::CpuState Machine::load_guest(const MachineConfig& config) {
   const boot::Kernel kernel = boot::Kernel::open(
       choice.path, {.cache_directory = host_paths::cache() + "/unpacked", .unpack_in_guest = config.in_guest_unpack});
   log::info("kernel {} ({}): {} {}", choice.path, choice.why, kernel.release(), kernel.description());
+  check_built_in(kernel);
   const std::string filesystem =
       config.root.kind == Root::Kind::disk ? probe_filesystem(config.root.disk.path) : std::string();
   const boot::Transport transport = boot::choose_transport(kernel, to_boot(config.transport));

@@ -89,6 +89,22 @@ TEST_CASE("An option that is off is named; one that is only welcome is not misse
   CHECK_NOTHROW(scene.find(scene.kernel("CONFIG_ONE=y\nCONFIG_TWO=y\nCONFIG_EXTRA=m\n"), scene.modules()));
 }
 
+TEST_CASE("What no module can bring is named when the kernel was built without it") {
+  const Scene scene;
+  const std::string whole =
+      "CONFIG_64BIT=y\nCONFIG_BLK_DEV_INITRD=y\nCONFIG_BINFMT_ELF=y\nCONFIG_DEVTMPFS=y\nCONFIG_PROC_FS=y\n"
+      "CONFIG_SERIAL_8250_CONSOLE=y\n";
+  CHECK_NOTHROW(check_built_in(scene.kernel(whole)));
+  CHECK_NOTHROW(check_built_in(scene.kernel()));
+  for (const std::string option : {"CONFIG_64BIT", "CONFIG_BLK_DEV_INITRD", "CONFIG_BINFMT_ELF", "CONFIG_DEVTMPFS"}) {
+    std::string lacking = whole;
+    lacking.replace(lacking.find(option), option.size() + 2, "# " + option + " is not set");
+    CHECK_THROWS_WITH(check_built_in(scene.kernel(lacking)), Contains("built without " + option));
+  }
+  // It boots all the same.
+  CHECK_NOTHROW(check_built_in(scene.kernel(whole.substr(0, whole.find("CONFIG_SERIAL")))));
+}
+
 TEST_CASE("A module that the tree does not have is named, with its option") {
   const Scene scene;
   CHECK_THROWS_WITH(scene.find(scene.kernel("CONFIG_ONE=m\nCONFIG_TWO=m\n"), scene.modules("one.ko:\n")),
