@@ -11,7 +11,7 @@
 namespace minivm::virtio {
 namespace {
 
-/// Gives whole pages back to the host; they are zero, or the file's again, when they are next touched. A page that the
+/// Gives whole pages back to the host; they are zero when they are next touched. A page that the
 /// range only touches stays.
 void release(std::byte* start, std::size_t size) noexcept {
   const std::size_t before = -reinterpret_cast<std::uintptr_t>(start) % balloon::page_size;

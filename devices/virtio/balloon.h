@@ -19,7 +19,7 @@ using MemoryStatistics = std::array<std::optional<std::uint64_t>, balloon::tag_c
 
 /// virtio-balloon (VirtIO 1.2, 5.5). Its point is free page reporting: the guest names pages that it does not use, and
 /// the host takes them back until they are touched again. The guest may name any page of its RAM, used or not, and so
-/// ruin itself alone: what it reads there afterwards is zeroes, or the file that the page was privately mapped from.
+/// ruin itself alone: what it reads there afterwards is zeroes.
 /// Event-loop thread, but for configuration space.
 class Balloon final : public VirtioDevice {
  public:

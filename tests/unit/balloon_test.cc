@@ -1,6 +1,5 @@
 #include "devices/virtio/balloon.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -10,7 +9,6 @@
 #include <vector>
 
 #include "tests/fake_driver.h"
-#include "tests/temporary_file.h"
 
 using namespace minivm;
 using namespace minivm::virtio;
@@ -143,17 +141,6 @@ TEST_CASE_METHOD(Fixture, "pages that are to keep a pattern are not taken") {
   drivers[3]->buffer_at(victim, static_cast<std::uint32_t>(page), true).offer();
   serve(3);
   CHECK_FALSE(resident(victim));
-}
-
-TEST_CASE_METHOD(Fixture, "a page that was mapped from a file is the file's again") {
-  const test::TemporaryFile file(page);
-  file.write(0, "contents");
-  memory.map_private(victim, open_file(file.path(), O_RDONLY).get(), 0, page);
-  start();
-  fill(victim, page);
-  drivers[3]->buffer_at(victim, static_cast<std::uint32_t>(page), true).offer();
-  serve(3);
-  CHECK(std::ranges::equal(memory.slice(victim, 8).value(), std::as_bytes(std::span(std::string_view("contents")))));
 }
 
 TEST_CASE_METHOD(Fixture, "the balloon takes the pages that it is given, in any order") {

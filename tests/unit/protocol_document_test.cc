@@ -143,11 +143,13 @@ TEST_CASE("The document's frame header is the code's") {
 }
 
 TEST_CASE("The document's messages are the code's, field by field") {
-  CHECK(by_document("Hello", {{"version", 1U}, {"init_started_ns", 2U}}) == by_code(Hello{1, 2}));
+  CHECK(by_document("Hello", {{"version", 1U}, {"init_started_ns", 2U}, {"sent_ns", 3U}}) == by_code(Hello{1, 2, 3}));
   CHECK(by_document("Welcome", {{"version", 1U}, {"realtime_ns", 2U}}) == by_code(Welcome{1, 2}));
-  CHECK(by_document("Ready",
-                    {{"init_started_ns", 1U}, {"modules_loaded_ns", 2U}, {"root_mounted_ns", 3U}, {"ready_ns", 4U}}) ==
-        by_code(Ready{1, 2, 3, 4}));
+  CHECK(by_document("Ready", {{"init_started_ns", 1U},
+                              {"modules_loaded_ns", 2U},
+                              {"root_mounted_ns", 3U},
+                              {"ready_ns", 4U},
+                              {"welcomed_ns", 5U}}) == by_code(Ready{1, 2, 3, 4, 5}));
   CHECK(by_document("Failed", {{"step", "a"}, {"object", "bc"}, {"error", 3U}}) == by_code(Failed{"a", "bc", 3}));
   CHECK(by_document("Started", {{"pid", 1U}}) == by_code(Started{1}));
   CHECK(by_document("ExecFailed", {{"step", 11U}, {"error", 2U}, {"object", "x"}}) ==
