@@ -21,7 +21,7 @@ bool EventLoop::watch(int fd, std::uint32_t epoll_events, Handler handler) {
     if (errno == EPERM) return false;
     throw_errno("epoll_ctl");
   }
-  watched_[fd] = std::make_shared<Watched>(std::move(handler));
+  watched_[fd] = std::make_shared<Watched>(Watched{std::move(handler)});
   return true;
 }
 

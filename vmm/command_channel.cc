@@ -49,10 +49,11 @@ std::shared_ptr<virtio::VsockEndpoint> CommandChannel::accept_control() {
   return control_;
 }
 
-// NOLINTNEXTLINE(performance-unnecessary-value-param): it moves into the session, which clang 14 does not see
+// NOLINTBEGIN(performance-unnecessary-value-param): they move into the session, which clang 14 does not see
 CommandChannel::ExecId CommandChannel::exec(Command command, CommandStreams streams, std::uint16_t rows,
                                             std::uint16_t columns, ExecSession::OnEnd on_end,
                                             ExecSession::OnStart on_start) {
+  // NOLINTEND(performance-unnecessary-value-param)
   if (control_->unsent() > max_unread) throw std::runtime_error("exec request: the guest does not take any more");
   const ExecId id = next_id_++;
   const std::uint32_t sinks = (streams.output ? 1U : 0U) + (streams.error ? 1U : 0U);
