@@ -20,8 +20,8 @@ namespace minivm {
 class MachineSocket {
  public:
   static constexpr std::size_t max_clients = 512;
-  /// For a client to say what it wants.
-  static constexpr std::chrono::seconds request_deadline{10};
+  /// For a client to say what it wants: long, because it may be one of hundreds that share a processor.
+  static constexpr std::chrono::seconds request_deadline{60};
 
   /// `listener` is a listening, non-blocking Unix stream socket. `channel` and `loop` outlive this object.
   MachineSocket(UniqueFd listener, EventLoop& loop, CommandChannel& channel, SocketClient::Requests requests);
