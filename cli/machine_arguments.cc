@@ -186,6 +186,9 @@ void MachineArguments::settle(bool throw_away_by_default) {
   if (options_.detach && !options_.json_file.empty()) {
     options_.json_file = std::filesystem::absolute(options_.json_file).string();
   }
+  if (options_.detach && !machine.vsock_socket.empty()) {
+    machine.vsock_socket = std::filesystem::absolute(machine.vsock_socket).string();
+  }
   // In the background it is a log.
   if (options_.detach && options_.console.kind == ConsoleChoice::Kind::stdio) options_.console = {};
 }

@@ -57,6 +57,7 @@ greeted.bind("door_77")
 greeted.listen()
 print(greeted.accept()[0].makefile().read(), end="")' >greeting &
 greeted=$!
+until [[ -S door_77 ]]; do sleep 0.2; done
 set -m # a job of its own: the kernel stops no process whose shell could not continue it
 "$minivm" run --vsock-socket door --upload ./echo &
 vmm=$!

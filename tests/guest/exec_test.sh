@@ -10,6 +10,13 @@ mkdir -m 700 "$XDG_RUNTIME_DIR"
 trap '"$program" kill box >/dev/null 2>&1; rm -rf "$scratch"' EXIT
 
 in_box() { "$program" exec box -- "$@"; }
+# in_background COMMAND...: as a job of its own, for which a shell does not ignore SIGINT; its client is $client.
+in_background() {
+  set -m
+  "$program" exec box -- "$@" </dev/null >out 2>err &
+  client=$!
+  set +m
+}
 code_of() {
   wait "$1"
   code=$?
@@ -49,8 +56,7 @@ story 'each signal that is passed on'
 for signal in INT TERM HUP QUIT USR1 USR2; do
   : >out
   # shellcheck disable=SC2016
-  in_box sh -c 'trap "echo $0; exit 7" "$0"; echo up; while :; do sleep 0.1; done' "$signal" </dev/null >out 2>err &
-  client=$!
+  in_background sh -c 'trap "echo $0; exit 7" "$0"; echo up; while :; do sleep 0.1; done' "$signal"
   command_line="exec, then SIG$signal"
   until grep -q up out; do sleep 0.1; done
   kill -"$signal" "$client"
@@ -61,8 +67,7 @@ done
 
 story 'a second SIGINT escalates'
 # shellcheck disable=SC2016
-in_box sh -c 'trap "echo once" INT; echo up; while :; do sleep 0.1; done' </dev/null >out 2>err &
-client=$!
+in_background sh -c 'trap "echo once" INT; echo up; while :; do sleep 0.1; done'
 command_line='exec, then SIGINT twice'
 until grep -q up out; do sleep 0.1; done
 kill -INT "$client"
