@@ -130,7 +130,10 @@ class FakeDriver {
     const Gpa slot = used() + virtio::used_entries_offset + sizeof(virtio::UsedElement) * (next_used_ % size_);
     const auto element = memory_.read<virtio::UsedElement>(slot).value();
     ++next_used_;
-    if (event_idx_) store(available() + virtio::used_event_offset(size_), next_used_);
+    // Our wish must be visible before the device's idx is read again: an exchange is a full barrier (2.7.7.1).
+    if (event_idx_) {
+      field(available() + virtio::used_event_offset(size_)).exchange(next_used_, std::memory_order_seq_cst);
+    }
     const auto head = static_cast<std::uint16_t>(element.id);
     Used result{head, element.length, {}};
     auto chain = chains_.extract(head);
