@@ -279,7 +279,7 @@ class HostileLife {
   Choices& choices_;
   Special special_;
   HostileDriver driver_;
-  virtio::Interrupt interrupt_;
+  virtio::InterruptLine interrupt_;
   std::uint64_t enabled_ = 0;  // a bit for each queue
   std::uint64_t again_ = 0;
 };

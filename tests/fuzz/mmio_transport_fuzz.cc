@@ -11,7 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   test::Choices choices(data, size);
   test::HostileDriver driver(memory, choices, 1);
   EventLoop loop;
-  Interrupt interrupt;
+  InterruptLine interrupt;
   Rng device;
   MmioTransport transport(device, loop, memory, interrupt);
   const auto out = [&](std::uint64_t offset, std::uint32_t value) {

@@ -25,7 +25,7 @@ struct Machine {
   GuestMemory memory{16 << 20};
   test::TemporaryFile file{sectors * 512};
   EventLoop loop;
-  Interrupt interrupt;
+  InterruptLine interrupt;
   Blk device{open_image(file.path(), false), "threads", loop, {.queues = 2, .limit = {}}};
   MmioTransport transport{device, loop, memory, interrupt};
   std::thread thread;
