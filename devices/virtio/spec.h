@@ -278,6 +278,78 @@ enum class Tag : std::uint16_t {
 inline constexpr std::size_t tag_count = 10;
 }  // namespace balloon
 
+/// Network device (5.1).
+namespace net {
+inline constexpr std::uint64_t feature_csum = feature_bit(0);
+inline constexpr std::uint64_t feature_guest_csum = feature_bit(1);
+inline constexpr std::uint64_t feature_ctrl_guest_offloads = feature_bit(2);
+inline constexpr std::uint64_t feature_mtu = feature_bit(3);
+inline constexpr std::uint64_t feature_mac = feature_bit(5);
+inline constexpr std::uint64_t feature_guest_tso4 = feature_bit(7);
+inline constexpr std::uint64_t feature_guest_tso6 = feature_bit(8);
+inline constexpr std::uint64_t feature_guest_ecn = feature_bit(9);
+inline constexpr std::uint64_t feature_host_tso4 = feature_bit(11);
+inline constexpr std::uint64_t feature_host_tso6 = feature_bit(12);
+inline constexpr std::uint64_t feature_host_ecn = feature_bit(13);
+inline constexpr std::uint64_t feature_mrg_rxbuf = feature_bit(15);
+inline constexpr std::uint64_t feature_status = feature_bit(16);
+inline constexpr std::uint64_t feature_ctrl_vq = feature_bit(17);
+inline constexpr std::uint64_t feature_mq = feature_bit(22);
+// Segmentation of UDP, of VirtIO 1.3 (5.1.3).
+inline constexpr std::uint64_t feature_guest_uso4 = feature_bit(54);
+inline constexpr std::uint64_t feature_guest_uso6 = feature_bit(55);
+inline constexpr std::uint64_t feature_host_uso = feature_bit(56);
+
+using MacAddress = std::array<std::uint8_t, 6>;
+
+/// The beginning of the configuration layout (5.1.4), as far as our features give it meaning.
+struct [[gnu::packed]] Config {
+  MacAddress mac{};
+  std::uint16_t status = 0;
+  std::uint16_t max_virtqueue_pairs = 0;
+  std::uint16_t mtu = 0;
+};
+static_assert(sizeof(Config) == 12);
+inline constexpr std::uint16_t status_link_up = 1;
+
+/// What every frame begins with (5.1.6); with VERSION_1 num_buffers is always there.
+struct Header {
+  std::uint8_t flags = 0;
+  std::uint8_t gso_type = 0;
+  std::uint16_t hdr_len = 0;
+  std::uint16_t gso_size = 0;
+  std::uint16_t csum_start = 0;
+  std::uint16_t csum_offset = 0;
+  std::uint16_t num_buffers = 0;
+};
+static_assert(sizeof(Header) == 12);
+inline constexpr std::uint8_t header_needs_csum = 1;
+inline constexpr std::uint8_t header_data_valid = 2;
+inline constexpr std::uint8_t gso_none = 0;
+inline constexpr std::uint8_t gso_tcpv4 = 1;
+inline constexpr std::uint8_t gso_tcpv6 = 4;
+inline constexpr std::uint8_t gso_udp_l4 = 5;  // VirtIO 1.3, 5.1.6
+inline constexpr std::uint8_t gso_ecn = 0x80;
+
+/// A frame's size without the header: an Ethernet header, alone at least, and at most 64 KiB behind it (5.1.6.3.1:
+/// 65562 bytes with the header; a few more are left to VLAN tags).
+inline constexpr std::size_t ethernet_header_size = 14;
+inline constexpr std::size_t vlan_tag_size = 4;
+inline constexpr std::size_t max_frame_size = 65562;
+
+/// A command of the control queue (5.1.6.5), before its data; the device answers with one byte.
+struct ControlHeader {
+  std::uint8_t command_class = 0;
+  std::uint8_t command = 0;
+};
+inline constexpr std::uint8_t control_ok = 0;
+inline constexpr std::uint8_t control_error = 1;
+inline constexpr std::uint8_t class_mq = 4;
+inline constexpr std::uint8_t mq_vq_pairs_set = 0;
+inline constexpr std::uint8_t class_guest_offloads = 5;
+inline constexpr std::uint8_t guest_offloads_set = 0;
+}  // namespace net
+
 /// Socket device (5.10).
 namespace vsock {
 inline constexpr std::uint64_t feature_stream = feature_bit(0);

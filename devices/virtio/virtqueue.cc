@@ -166,13 +166,16 @@ void Virtqueue::undo_pop() noexcept {
   in_use_[last_popped_] = false;
 }
 
-void Virtqueue::push_used(std::uint16_t head, std::uint32_t written) noexcept {
+void Virtqueue::stage_used(std::uint16_t head, std::uint32_t written) noexcept {
   const UsedElement element{.id = head, .length = written};
   const std::uint64_t entry = used_entries_offset + sizeof element * (next_used_ % size_);
   std::memcpy(used_ring_ + entry, &element, sizeof element);
   ++next_used_;
   in_use_[head] = false;
-  // Release: the driver sees the element and all that was written to the buffers before it sees the index.
+}
+
+void Virtqueue::publish_used() noexcept {
+  // Release: the driver sees the elements and all that was written to the buffers before it sees the index.
   ring_field(used_ring_, used_idx_offset).store(next_used_, std::memory_order_release);
 }
 

@@ -96,7 +96,13 @@ class Virtqueue {
   /// Gives the chain that was popped last back to the ring, as if it had not been popped.
   void undo_pop() noexcept;
   /// Returns a chain to the driver; `written` counts the bytes stored into its writable part (2.7.8.2).
-  void push_used(std::uint16_t head, std::uint32_t written) noexcept;
+  void push_used(std::uint16_t head, std::uint32_t written) noexcept {
+    stage_used(head, written);
+    publish_used();
+  }
+  /// The same for chains that the driver must see together or may see late: all of them at `publish_used`.
+  void stage_used(std::uint16_t head, std::uint32_t written) noexcept;
+  void publish_used() noexcept;
 
   /// Tells the driver that notifications are of no use while the device is draining anyway: a hint.
   void disable_notifications() noexcept;
