@@ -16,6 +16,7 @@
 #include "guest-init/hand_over.h"
 #include "guest-init/modules.h"
 #include "guest-init/mounts.h"
+#include "guest-init/network.h"
 #include "guest-init/power.h"
 #include "guest-init/report.h"
 #include "guest-init/root.h"
@@ -66,7 +67,7 @@ Outcome prepare_root(Boot& boot, bool init_is_ours) noexcept {
   boot.stamps.root_mounted_ns = boot_time_ns();
   if (boot.config.root != GuestConfig::Root::user) mount_for_programs(init_is_ours);
   name_machine(boot.config.hostname);
-  return {};
+  return set_up_network(boot.config, init_is_ours);
 }
 
 /// In a new process, which goes on as the exec server, while this one becomes the user's init.

@@ -28,6 +28,7 @@ struct GuestConfig {
   static constexpr std::uint32_t read_only = 1U << 0;  // mount the root read-only
   static constexpr std::uint32_t overlay = 1U << 1;    // throw-away layer in RAM above it
   static constexpr std::uint32_t verbose = 1U << 2;    // tell the console about each step
+  static constexpr std::uint32_t network = 1U << 3;    // there is a network device to set up
 
   Root root = Root::initramfs;
   std::uint32_t flags = 0;
@@ -37,6 +38,10 @@ struct GuestConfig {
   std::string_view init;             // absolute path in the root that becomes PID 1; empty: ours stays PID 1
   std::uint32_t power_off_port = 0;  // I/O port and value that end the machine, for kernels without ACPI
   std::uint32_t power_off_value = 0;
+  // Of the network device, IPv4 and IPv6, separated by commas.
+  std::string_view addresses;  // each with the size of its prefix: "10.0.2.15/24"
+  std::string_view gateways;
+  std::string_view name_servers;
 
   void encode(Writer& writer) const noexcept {
     writer.put(static_cast<std::uint32_t>(root));
@@ -47,6 +52,9 @@ struct GuestConfig {
     writer.put_string(init);
     writer.put(power_off_port);
     writer.put(power_off_value);
+    writer.put_string(addresses);
+    writer.put_string(gateways);
+    writer.put_string(name_servers);
   }
   static std::optional<GuestConfig> decode(Reader reader) noexcept {
     GuestConfig config;
@@ -58,6 +66,9 @@ struct GuestConfig {
     config.init = reader.get_string();
     config.power_off_port = reader.get<std::uint32_t>();
     config.power_off_value = reader.get<std::uint32_t>();
+    config.addresses = reader.get_string();
+    config.gateways = reader.get_string();
+    config.name_servers = reader.get_string();
     return reader.ok() ? std::optional(config) : std::nullopt;
   }
 };

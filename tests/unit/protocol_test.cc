@@ -251,6 +251,9 @@ TEST_CASE("the guest's configuration survives the wire and is refused when cut o
   config.init = "/sbin/init";
   config.power_off_port = 0x600;
   config.power_off_value = 0x34;
+  config.addresses = "10.0.2.15/24,fec0::15/64";
+  config.gateways = "10.0.2.2";
+  config.name_servers = "10.0.2.3";
   const RoundTrip<GuestConfig> trip(config);
   const auto decoded = trip.decode();
   REQUIRE(decoded);
@@ -262,6 +265,9 @@ TEST_CASE("the guest's configuration survives the wire and is refused when cut o
   CHECK(decoded->init == config.init);
   CHECK(decoded->power_off_port == 0x600);
   CHECK(decoded->power_off_value == 0x34);
+  CHECK(decoded->addresses == config.addresses);
+  CHECK(decoded->gateways == config.gateways);
+  CHECK(decoded->name_servers == config.name_servers);
   for (std::size_t size = 0; size < trip.bytes.size(); ++size) CHECK_FALSE(trip.decode_first(size));
 }
 
