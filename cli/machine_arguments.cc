@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "cli/disk_argument.h"
+#include "cli/network_syntax.h"
 #include "cli/parsed_option.h"
 #include "cli/units.h"
 #include "vmm/state_directory.h"
@@ -60,6 +61,7 @@ std::string parse_name(const std::string& text) {
 MachineArguments::MachineArguments(CLI::App& command, MachineOptions& options) : options_(options) {
   add_kernel_options(command);
   add_root_options(command);
+  add_network_options(command);
   add_hardware_options(command);
   add_lifetime_options(command);
 }
@@ -115,6 +117,27 @@ void MachineArguments::add_root_options(CLI::App& command) {
       ->type_name("FILE[:ro][,SETTING...]")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->group(group);
+}
+
+void MachineArguments::add_network_options(CLI::App& command) {
+  constexpr const char* group = "Network";
+  add_parsed(command, "--net",
+             "none (the default); user: a network of its own, no root needed; tap=NAME or fd=N: a TAP interface\n"
+             "user,no-host: the host's 127.0.0.1 is not at 10.0.2.2; tap takes ip=A/N, gw=A, dns=A, queues=N",
+             [this](const std::string& text) { network_ = parse_network(text); })
+      ->type_name("HOW")
+      ->group(group);
+  add_parsed(command, "--publish,-p",
+             "a port of the host that leads to one of the guest, by --net user; may be given again",
+             [this](const std::string& text) { ports_.push_back(parse_published_port(text)); })
+      ->type_name("[ADDRESS:]HOST:GUEST[/udp]")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->group(group);
+  add_parsed(command, "--mac", "the network device's address (default: a random one)",
+             [this](const std::string& text) { mac_ = parse_mac(text); })
+      ->type_name("MAC")
       ->group(group);
 }
 
@@ -191,6 +214,17 @@ void MachineArguments::settle(bool throw_away_by_default) {
   }
   // In the background it is a log.
   if (options_.detach && options_.console.kind == ConsoleChoice::Kind::stdio) options_.console = {};
+  settle_network();
+}
+
+void MachineArguments::settle_network() {
+  Network& network = options_.machine.network;
+  network = network_.value_or(Network{.kind = ports_.empty() ? Network::Kind::none : Network::Kind::user});
+  network.ports = ports_;
+  network.mac = mac_;
+  if (!ports_.empty() && network.kind != Network::Kind::user) {
+    throw std::invalid_argument("--publish: only --net user has ports to publish");
+  }
 }
 
 }  // namespace minivm

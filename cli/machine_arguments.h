@@ -1,5 +1,10 @@
 #pragma once
 
+#include <array>
+#include <optional>
+#include <utility>
+#include <vector>
+
 #include "cli/disk_argument.h"
 #include "cli/options.h"
 
@@ -21,12 +26,17 @@ class MachineArguments {
  private:
   void add_kernel_options(CLI::App& command);
   void add_root_options(CLI::App& command);
+  void add_network_options(CLI::App& command);
   void add_hardware_options(CLI::App& command);
   void add_lifetime_options(CLI::App& command);
+  void settle_network();
 
   MachineOptions& options_;
   DiskAccess root_access_ = DiskAccess::unsaid;
   bool ephemeral_ = false;
+  std::optional<Network> network_;
+  std::vector<PublishedPort> ports_;
+  std::optional<std::array<std::uint8_t, 6>> mac_;
   int verbosity_ = 0;
 };
 

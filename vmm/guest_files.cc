@@ -10,6 +10,7 @@
 #include "guest-init/image.h"
 #include "protocol/guest_config.h"
 #include "vmm/host_paths.h"
+#include "vmm/network.h"
 
 namespace minivm {
 namespace {
@@ -32,6 +33,11 @@ std::vector<std::byte> encode_guest_config(const MachineConfig& config, const st
   guest.flags = (config.root.disk.read_only ? protocol::GuestConfig::read_only : 0) |
                 (config.root.throw_away ? protocol::GuestConfig::overlay : 0) |
                 (config.verbose_guest ? protocol::GuestConfig::verbose : 0);
+  const GuestNetwork network = guest_network(config.network);
+  if (config.network.kind != Network::Kind::none) guest.flags |= protocol::GuestConfig::network;
+  guest.addresses = network.addresses;
+  guest.gateways = network.gateways;
+  guest.name_servers = network.name_servers;
   guest.hostname = config.hostname;
   guest.init = config.init;
   guest.power_off_port = layout::sleep_control;
@@ -39,7 +45,7 @@ std::vector<std::byte> encode_guest_config(const MachineConfig& config, const st
   std::array<std::byte, 8192> buffer;
   protocol::Writer writer(buffer);
   guest.encode(writer);
-  if (!writer.ok()) throw std::runtime_error("guest configuration: host name or init path too long");
+  if (!writer.ok()) throw std::runtime_error("guest configuration: host name, init path or addresses too long");
   return {writer.written().begin(), writer.written().end()};
 }
 

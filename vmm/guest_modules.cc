@@ -56,6 +56,7 @@ std::vector<KernelNeed> kernel_needs(const MachineConfig& config, boot::Transpor
   };
   const bool root_disk = config.root.kind == Root::Kind::disk;
   if (root_disk || !config.disks.empty()) needs.push_back({"CONFIG_VIRTIO_BLK", "virtio_blk"});
+  if (config.network.kind != Network::Kind::none) needs.push_back({"CONFIG_VIRTIO_NET", "virtio_net"});
   if (root_disk) {
     const auto known = std::ranges::find(filesystem_needs, root_filesystem, &FilesystemNeed::filesystem);
     if (known != filesystem_needs.end()) needs.push_back(known->need);

@@ -18,6 +18,7 @@
 #include "vmm/guest_modules.h"
 #include "vmm/host_paths.h"
 #include "vmm/kernel_search.h"
+#include "vmm/network.h"
 
 namespace minivm {
 namespace {
@@ -60,6 +61,10 @@ Machine::Machine(const MachineConfig& config, HostFile console, Events events)
   add_virtio(std::make_unique<virtio::Rng>(), loop_);
   add_virtio(std::make_unique<virtio::Balloon>(memory_), loop_);
   add_disks(config);
+  if (config.network.kind != Network::Kind::none) {
+    EventLoop& loop = add_device_loop("net");
+    add_virtio(make_network_device(config.network, config.hostname, loop), loop);
+  }
   channel_ = std::make_unique<CommandChannel>(*vsock_, loop_, channel_events(std::move(events)));
   if (!config.vsock_socket.empty()) {
     vsock_door_ = std::make_unique<VsockDoor>(*vsock_, loop_, config.vsock_socket);
@@ -78,7 +83,7 @@ Machine::~Machine() {
   for (const auto& vcpu : vcpus_) vcpu->request_stop();
   vcpus_.clear();
   // Devices outlive the loops that run them.
-  for (const auto& disk_loop : disk_loops_) disk_loop->stop();
+  for (const auto& device_loop : device_loops_) device_loop->stop();
   console_.close();
 }
 
@@ -96,7 +101,7 @@ void Machine::add_legacy_devices() {
 
 void Machine::add_disks(const MachineConfig& config) {
   const auto add = [this](const Disk& disk, std::string_view serial) {
-    EventLoop& loop = add_disk_loop(fmt::format("blk-{}", serial));
+    EventLoop& loop = add_device_loop(fmt::format("blk-{}", serial));
     const virtio::Blk::Options options{
         .queues = static_cast<std::uint16_t>(platform_.cpus),
         .limit = {.operations = disk.operations_per_second, .bytes = disk.bytes_per_second}};
@@ -112,8 +117,8 @@ void Machine::add_disks(const MachineConfig& config) {
   for (std::size_t i = 0; i < config.disks.size(); ++i) add(config.disks[i], fmt::format("disk{}", i + 1));
 }
 
-EventLoop& Machine::add_disk_loop(const std::string& name) {
-  return disk_loops_.emplace_back(std::make_unique<LoopThread>(name))->loop();
+EventLoop& Machine::add_device_loop(const std::string& name) {
+  return device_loops_.emplace_back(std::make_unique<LoopThread>(name))->loop();
 }
 
 void Machine::add_virtio(std::unique_ptr<virtio::VirtioDevice> device, EventLoop& loop) {
@@ -221,7 +226,7 @@ Timing Machine::timing() const noexcept {
 }
 
 MachineEnd Machine::run() {
-  for (const auto& disk_loop : disk_loops_) disk_loop->start();
+  for (const auto& device_loop : device_loops_) device_loop->start();
   if (boot_deadline_.count() > 0) {
     deadline_timer_ = loop_.after(boot_deadline_, [this] {
       end({MachineEnd::Reason::boot_deadline,

@@ -60,7 +60,7 @@ class Machine {
   Machine(const MachineConfig& config, HostFile console, Events events);
   ~Machine();
 
-  /// The loop that `run` turns: all but disks lives on its thread.
+  /// The loop that `run` turns: all but disks and the network lives on its thread.
   EventLoop& loop() noexcept { return loop_; }
   CommandChannel& channel() noexcept { return *channel_; }
   Serial& serial() noexcept { return *serial_; }
@@ -79,7 +79,7 @@ class Machine {
     EventLoop* loop = nullptr;
   };
 
-  EventLoop& add_disk_loop(const std::string& name);
+  EventLoop& add_device_loop(const std::string& name);
   void add_virtio(std::unique_ptr<virtio::VirtioDevice> device, EventLoop& loop);
   void add_disks(const MachineConfig& config);
   void add_legacy_devices();
@@ -97,7 +97,7 @@ class Machine {
   Vm vm_;
   EventLoop loop_;
   ConsoleOutput console_;
-  std::vector<std::unique_ptr<LoopThread>> disk_loops_;
+  std::vector<std::unique_ptr<LoopThread>> device_loops_;
   std::vector<Device> virtio_;
   virtio::Vsock* vsock_ = nullptr;  // in virtio_
   std::unique_ptr<Serial> serial_;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -30,6 +31,35 @@ struct Root {
   bool throw_away = false;  // changes go to a layer in the guest's RAM, and are gone with the guest
 };
 
+/// A port of the host that leads to one of the guest.
+struct PublishedPort {
+  std::string host_address = "127.0.0.1";  // IPv4 or IPv6
+  std::uint16_t host_port = 0;
+  std::uint16_t guest_port = 0;
+  bool udp = false;
+};
+
+/// The guest's network device, and what its addresses are.
+struct Network {
+  enum class Kind : std::uint8_t {
+    none,
+    user,  // a network of its own behind this process: 10.0.2.15 and fec0::15, the host is 10.0.2.2
+    tap,   // a TAP interface of the host, by name or by descriptors
+  };
+
+  Kind kind = Kind::none;
+  std::vector<PublishedPort> ports;  // user
+  bool host_loopback = true;         // user: the host's own services on 127.0.0.1 answer at 10.0.2.2
+  std::string tap;                   // the interface's name; empty: `tap_fds`
+  std::vector<int> tap_fds;          // opened by the caller, one for each queue; duplicated, never closed
+  std::uint16_t tap_queues = 1;      // for `tap`
+  // What the guest is configured with on a TAP interface; nothing: it looks after itself.
+  std::vector<std::string> addresses;              // "192.168.5.2/24"
+  std::vector<std::string> gateways;               // "192.168.5.1"
+  std::vector<std::string> name_servers;           // "192.168.5.1"
+  std::optional<std::array<std::uint8_t, 6>> mac;  // a random one of the locally administered when there is none
+};
+
 /// How the guest learns of its devices; `automatic` reads the kernel's configuration.
 enum class DeviceDiscovery : std::uint8_t { automatic, acpi, fdt, command_line };
 
@@ -49,7 +79,8 @@ struct MachineConfig {
   std::string append;   // added to the kernel command line
   Root root;
   std::vector<Disk> disks;  // /dev/vdb and on, or /dev/vda and on without a root disk
-  std::string init;         // becomes PID 1 in the guest; empty: minivm's own
+  Network network;
+  std::string init;  // becomes PID 1 in the guest; empty: minivm's own
   std::string hostname = "minivm";
   std::uint32_t cpus = 1;
   std::uint64_t memory = default_memory;  // bytes, a multiple of 2 MiB

@@ -55,9 +55,11 @@ TEST_CASE("A guest needs the drivers of what it has, and no others") {
   CHECK(contains(options({}, {}, boot::Transport::pci), "CONFIG_VIRTIO_PCI"));
   CHECK_FALSE(contains(options({}, {}, boot::Transport::pci), "CONFIG_VIRTIO_MMIO"));
   CHECK_FALSE(contains(least, "CONFIG_VIRTIO_BLK"));
+  CHECK_FALSE(contains(least, "CONFIG_VIRTIO_NET"));
   CHECK_FALSE(contains(least, "CONFIG_OVERLAY_FS"));
 
   CHECK(contains(options({.disks = {{.path = "data.img"}}}), "CONFIG_VIRTIO_BLK"));
+  CHECK(contains(options({.network = {.kind = Network::Kind::user}}), "CONFIG_VIRTIO_NET"));
 
   const MachineConfig disk{.root = {.kind = Root::Kind::disk, .disk = {.path = "root.img"}, .throw_away = true}};
   const auto all = options(disk, "squashfs");
