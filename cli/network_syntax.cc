@@ -125,7 +125,8 @@ PublishedPort parse_published_port(const std::string& text) {
   port.host_port = take_port();
   if (rest.empty()) return port;
   if (rest.starts_with('[') && rest.ends_with(']')) rest = rest.substr(1, rest.size() - 2);
-  port.host_address = checked_address(rest);
+  if (family_of(rest) == 0) throw std::invalid_argument(fmt::format("{}: {} is no IPv4 or IPv6 address", text, rest));
+  port.host_address = rest;
   return port;
 }
 

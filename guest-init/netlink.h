@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <span>
 
-#include "guest-init/fd.h"
+#include "freestanding/fd.h"
 
 namespace minivm::guest {
 

@@ -218,7 +218,10 @@ TEST_CASE("The document's guest configuration is the code's") {
                            .hostname = "c",
                            .init = "d",
                            .power_off_port = 3,
-                           .power_off_value = 4};
+                           .power_off_value = 4,
+                           .addresses = "e",
+                           .gateways = "f",
+                           .name_servers = "g"};
   CHECK(by_document("GuestConfig", {{"root", 1U},
                                     {"flags", 2U},
                                     {"root_disk", "a"},
@@ -226,7 +229,10 @@ TEST_CASE("The document's guest configuration is the code's") {
                                     {"hostname", "c"},
                                     {"init", "d"},
                                     {"power_off_port", 3U},
-                                    {"power_off_value", 4U}}) == by_code(config));
+                                    {"power_off_value", 4U},
+                                    {"addresses", "e"},
+                                    {"gateways", "f"},
+                                    {"name_servers", "g"}}) == by_code(config));
 }
 
 }  // namespace
