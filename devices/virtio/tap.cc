@@ -131,7 +131,7 @@ void Tap::start(Events events) noexcept {
 }
 
 void Tap::use_pairs(std::uint16_t pairs) noexcept {
-  for (std::uint16_t pair = 0; pair < queues_.size(); ++pair) {
+  for (std::uint16_t pair = 0; pair < queue_pairs(); ++pair) {
     Queue& queue = queues_[pair];
     // One queue stays attached: it has nobody to leave the frames to.
     if (queues_.size() > 1 && pair > 0) attach(queue, pair < pairs);
