@@ -53,4 +53,14 @@ bool GuestMemory::write_bytes(Gpa gpa, std::span<const std::byte> bytes) const n
   return true;
 }
 
+void GuestMemory::map_private(Gpa gpa, int fd, std::uint64_t file_offset, std::uint64_t size) {
+  const auto to = slice(gpa, size);
+  if (!to || (raw(gpa) | file_offset | size) % page_size != 0) {
+    throw std::invalid_argument(fmt::format("guest memory: cannot map {} bytes at {:#x}", size, raw(gpa)));
+  }
+  void* mapped = ::mmap(to->data(), size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
+                        static_cast<off_t>(file_offset));
+  if (mapped == MAP_FAILED) throw_errno(fmt::format("guest memory: file mapping of {} KiB", size >> 10));
+}
+
 }  // namespace minivm

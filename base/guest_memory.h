@@ -77,6 +77,10 @@ class GuestMemory {
   /// Copies `bytes` into the guest; false when they do not fit into RAM there.
   bool write_bytes(Gpa gpa, std::span<const std::byte> bytes) const noexcept;
 
+  /// Replaces whole pages at `gpa` by a private, copy-on-write mapping of the file. All three numbers are multiples
+  /// of the page size. For use before the guest runs; throws when the range is not RAM or the host refuses.
+  void map_private(Gpa gpa, int fd, std::uint64_t file_offset, std::uint64_t size);
+
  private:
   std::uint64_t size_;
   std::byte* base_;

@@ -1,11 +1,8 @@
 #include "boot/place.h"
 
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <stdexcept>
 
 #include "boot/read_at.h"
@@ -16,45 +13,31 @@ namespace {
 constexpr std::uint64_t page_mask = GuestMemory::page_size - 1;
 constexpr std::uint64_t page_floor(std::uint64_t value) { return value & ~page_mask; }
 constexpr std::uint64_t page_ceiling(std::uint64_t value) { return page_floor(value + page_mask); }
-struct Extent {
-  std::uint64_t begin = 0;
-  std::uint64_t end = 0;
-};
-
 constexpr std::uint64_t mebibytes(std::uint64_t bytes) { return (bytes + (1U << 20) - 1) >> 20; }
 
-/// The part of [from, end) of the file that begins with its next data and ends with its next hole; empty at `end` when
-/// there is no more. A file system that knows no holes has one of data.
-Extent next_data(int fd, std::uint64_t from, std::uint64_t end) noexcept {
-  const off_t data = ::lseek(fd, static_cast<off_t>(from), SEEK_DATA);
-  if (data < 0) return errno == ENXIO ? Extent{end, end} : Extent{from, end};
-  const off_t hole = ::lseek(fd, data, SEEK_HOLE);
-  const auto limit = [end](off_t offset) { return std::min(static_cast<std::uint64_t>(offset), end); };
-  return {limit(data), hole < 0 ? end : limit(hole)};
+void copy(const GuestMemory& memory, const Kernel::Image& image, Gpa to, std::uint64_t offset, std::uint64_t size) {
+  const auto target = memory.slice(to, size);
+  if (!target || !read_at(image.file.get(), offset, *target)) {
+    throw std::runtime_error(
+        fmt::format("kernel {}: {} bytes at {} of its file cannot be read any more", image.path, size, offset));
+  }
 }
 
-bool has(int fd, std::uint64_t size) noexcept {
-  struct stat status {};
-  return ::fstat(fd, &status) == 0 && static_cast<std::uint64_t>(status.st_size) >= size;
-}
-
-/// Copied, not mapped: a kernel patches every page of its text while it boots (return thunks, lock prefixes,
-/// paravirtual calls), so that each page of a mapping would be faulted in to be read, and again to be written. What is
-/// copied lies in huge pages. RAM is new and zero, so holes are in place already.
-void place_segment(const GuestMemory& memory, const Kernel::Image& image, const Segment& segment) {
-  const auto target = memory.slice(segment.address, segment.file_size);
-  const std::uint64_t end = segment.file_offset + segment.file_size;
-  bool good = target && has(image.file.get(), end);
-  for (std::uint64_t at = segment.file_offset; good && at < end;) {
-    const Extent data = next_data(image.file.get(), at, end);
-    good =
-        read_at(image.file.get(), data.begin, target->subspan(data.begin - segment.file_offset, data.end - data.begin));
-    at = data.end;
+void place_segment(GuestMemory& memory, const Kernel::Image& image, const Segment& segment) {
+  const std::uint64_t start = raw(segment.address);
+  const std::uint64_t end = start + segment.file_size;
+  const std::uint64_t first_page = page_ceiling(start);
+  const std::uint64_t last_page = page_floor(end);
+  const bool congruent = (start & page_mask) == (segment.file_offset & page_mask);
+  if (!congruent || last_page <= first_page) {
+    if (segment.file_size > 0) copy(memory, image, segment.address, segment.file_offset, segment.file_size);
+    return;
   }
-  if (!good) {
-    throw std::runtime_error(fmt::format("kernel {}: {} bytes at {} of its file cannot be read any more", image.path,
-                                         segment.file_size, segment.file_offset));
-  }
+  // Pages that the segment fills only in part are copied, so that nothing of the file beyond it shows.
+  const auto offset_of = [&](std::uint64_t address) { return segment.file_offset + (address - start); };
+  memory.map_private(Gpa{first_page}, image.file.get(), offset_of(first_page), last_page - first_page);
+  if (first_page > start) copy(memory, image, segment.address, segment.file_offset, first_page - start);
+  if (end > last_page) copy(memory, image, Gpa{last_page}, offset_of(last_page), end - last_page);
 }
 
 }  // namespace

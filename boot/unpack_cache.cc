@@ -54,26 +54,13 @@ bool write_all(int fd, std::span<const std::byte> bytes) noexcept {
   return true;
 }
 
-/// As write_all, with holes for blocks of zeroes: whoever loads the image skips them.
-bool write_sparse(int fd, std::span<const std::byte> image) noexcept {
-  // Small enough for the gaps between a kernel's sections, large enough that a handful of holes remains.
-  constexpr std::size_t block_size = 64U << 10;
-  while (!image.empty()) {
-    const auto block = image.first(std::min(block_size, image.size()));
-    const bool zeroes = std::ranges::all_of(block, [](std::byte byte) { return byte == std::byte{0}; });
-    if (zeroes ? ::lseek(fd, static_cast<off_t>(block.size()), SEEK_CUR) < 0 : !write_all(fd, block)) return false;
-    image = image.subspan(block.size());
-  }
-  return true;
-}
-
 bool write_entry(int fd, std::span<const std::byte> image, const KernelFacts& facts) {
   Footer footer;
   footer.image_size = image.size();
   footer.config_size = facts.config.size();
   footer.release_size = facts.release.size();
   footer.head_crc32 = crc32_of(image.first(std::min(image.size(), head_size)));
-  return write_sparse(fd, image) && write_all(fd, std::as_bytes(std::span(facts.config))) &&
+  return write_all(fd, image) && write_all(fd, std::as_bytes(std::span(facts.config))) &&
          write_all(fd, std::as_bytes(std::span(facts.release))) && write_all(fd, std::as_bytes(std::span(&footer, 1)));
 }
 

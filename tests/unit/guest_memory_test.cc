@@ -1,6 +1,11 @@
 #include "base/guest_memory.h"
 
+#include <unistd.h>
+
 #include <catch2/catch.hpp>
+#include <system_error>
+
+#include "base/fd.h"
 
 using namespace minivm;
 
@@ -90,4 +95,29 @@ TEST_CASE("sizes that are no whole pages, and more than the host can map, are re
   CHECK_THROWS_AS(GuestMemory(0), std::invalid_argument);
   CHECK_THROWS_AS(GuestMemory(4095), std::invalid_argument);
   CHECK_THROWS_AS(GuestMemory(std::uint64_t{1} << 62), std::system_error);
+}
+
+TEST_CASE("a file mapped into RAM is read from there, and guest writes never reach it") {
+  char path[] = "/tmp/minivm-test-XXXXXX";
+  const UniqueFd file(::mkstemp(path));
+  REQUIRE(file);
+  ::unlink(path);
+  REQUIRE(::ftruncate(file.get(), 8192) == 0);
+  REQUIRE(::pwrite(file.get(), "page two", 8, 4096) == 8);
+
+  GuestMemory memory(mib);
+  memory.write(Gpa{0x3000}, std::uint64_t{7});
+  memory.map_private(Gpa{0x2000}, file.get(), 4096, 4096);
+  CHECK(memory.read<char>(Gpa{0x2000}) == 'p');
+  CHECK(memory.read<std::uint64_t>(Gpa{0x3000}) == std::uint64_t{7});
+  memory.write(Gpa{0x2000}, 'X');
+  char first = 0;
+  REQUIRE(::pread(file.get(), &first, 1, 4096) == 1);
+  CHECK(first == 'p');
+
+  CHECK_THROWS_AS(memory.map_private(Gpa{0x2001}, file.get(), 0, 4096), std::invalid_argument);
+  CHECK_THROWS_AS(memory.map_private(Gpa{0x2000}, file.get(), 1, 4096), std::invalid_argument);
+  CHECK_THROWS_AS(memory.map_private(Gpa{0x2000}, file.get(), 0, 100), std::invalid_argument);
+  CHECK_THROWS_AS(memory.map_private(Gpa{mib - 4096}, file.get(), 0, 8192), std::invalid_argument);
+  CHECK_THROWS_AS(memory.map_private(Gpa{0}, -1, 0, 4096), std::system_error);
 }
