@@ -82,7 +82,7 @@ HostFile BootedMachine::open_input() const {
 RunResult BootedMachine::run() {
   if (options_.timeout.count() > 0) machine_.loop().after(options_.timeout, [this] { end_softly(timed_out); });
   if (on_terminal_) terminal_.emplace(STDIN_FILENO);
-  const RunResult result = result_of(machine_.run());
+  RunResult result = result_of(machine_.run());
   terminal_.reset();
   return result;
 }

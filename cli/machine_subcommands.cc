@@ -108,7 +108,7 @@ class ListSubcommand final : public Subcommand {
     command.add_flag("--json", options_.json, "for programs");
   }
 
-  Options result(WordsAfterMark) override { return std::move(options_); }
+  Options result(WordsAfterMark) override { return options_; }
 
  private:
   ListOptions options_;

@@ -74,6 +74,7 @@ MeasuredBoot measure_boot(const std::vector<std::string>& arguments) {
   std::vector<std::string> command{"minivm", "run", "--json", fmt::format("/proc/self/fd/{}", record.get())};
   command.insert(command.end(), arguments.begin(), arguments.end());
   std::vector<char*> words;
+  words.reserve(command.size() + 1);
   for (std::string& word : command) words.push_back(word.data());
   words.push_back(nullptr);
 

@@ -312,7 +312,8 @@ bool Blk::may_begin() noexcept {
   if (limit_timer_ != 0) return false;
   limit_timer_ = loop_.after(wait, [this] {
     limit_timer_ = 0;
-    for (std::uint16_t queue = 0; queue < queue_sizes_.size(); ++queue) on_notify(queue);
+    const auto queues = static_cast<std::uint16_t>(queue_sizes_.size());
+    for (std::uint16_t queue = 0; queue < queues; ++queue) on_notify(queue);
   });
   return false;
 }

@@ -165,7 +165,8 @@ const SlirpCb& UserNetwork::callbacks() noexcept {
                         void* opaque) { network_of(opaque).faults_.warning("user network: {}", message); },
       .clock_get_ns = [](void*) { return now_ns(); },
       .timer_new = [](SlirpTimerCb callback, void* argument, void* opaque) -> void* {
-        return new Timer{&network_of(opaque), callback, argument};
+        // libslirp is C and has no way out of this: without memory the process ends.
+        return new Timer{&network_of(opaque), callback, argument};  // NOLINT(bugprone-unhandled-exception-at-new)
       },
       .timer_free =
           [](void* timer, void*) {
