@@ -1,5 +1,4 @@
 #include <asm/bootparam.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -124,17 +123,6 @@ TEST_CASE("the kernel's pieces land at their addresses and nothing of the file b
     elf.pieces.push_back({0x120'0000, test::noise(8192, 4), 8192, 0});
     elf.pieces.push_back({0x130'0FF0, test::noise(32, 4), 32, 0});
     check_pieces(Loaded(elf.build()), elf);
-  }
-  SECTION("an unpacked bzImage with gaps of zeroes, which the cache keeps as holes") {
-    elf.pieces[0].content += std::string(300'000, '\0') + test::noise(10'000, 3);
-    elf.pieces[0].memory_size = elf.pieces[0].content.size();
-    elf.pieces[1].content += std::string(200'000, '\0');
-    elf.pieces[1].memory_size = elf.pieces[1].content.size();
-    const Loaded loaded(test::SyntheticBzImage{.payload = test::pack(elf.build(), "lz4 -l -c")}.build());
-    check_pieces(loaded, elf);
-    const Kernel::Image& image = loaded.kernel.image();
-    const auto start = static_cast<off_t>(image.segments[0].file_offset);
-    CHECK(::lseek(image.file.get(), start, SEEK_HOLE) < start + 200'000);
   }
   SECTION("an unpacked bzImage") { check_pieces(Loaded(test::sample_bzimage()), elf); }
 }
