@@ -66,6 +66,7 @@ while True:
 P
   python3 names.py &
   server="$server $!"
+  until grep -q ':0035 ' /proc/net/udp; do sleep 0.2; done
   echo 'nameserver 127.0.0.1' >/etc/resolv.conf
   try "$minivm" run --net user -- nslookup somewhere.example
   expect_code 0
