@@ -131,7 +131,9 @@ on_terminal=("$terminal" --seconds 60)
 try "${on_terminal[@]}" --size 40x100 -- "$program" exec box -- stty size
 expect_code 0
 expect_out_like '^40 100'
-try "${on_terminal[@]}" --wait '~' --send 'ihello\x1b:wq\r' -- "$program" exec box -- vi /tmp/note
+# Escape apart from what follows it: together they would be a key.
+try "${on_terminal[@]}" --wait '~' --send 'ihello' --wait 'hello' --send '\x1b' --wait '- /tmp/note' --send ':wq\r' \
+  -- "$program" exec box -- vi /tmp/note
 expect_code 0
 try in_box cat /tmp/note
 expect_out hello
