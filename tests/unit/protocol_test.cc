@@ -217,7 +217,7 @@ TEST_CASE("an exec request is refused wherever it is cut off, but for where it o
 
 TEST_CASE("an exec request without what was appended later has the defaults") {
   auto request = exec_round_trip({"true"}, {});
-  request.bytes.resize(request.bytes.size() - appended_size);
+  request.bytes.erase(request.bytes.end() - std::ptrdiff_t{appended_size}, request.bytes.end());
   const auto exec = request.decode();
   REQUIRE(exec);
   CHECK(exec->umask == 022);
