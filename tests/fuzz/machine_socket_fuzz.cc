@@ -43,7 +43,8 @@ void talk_to_client(std::span<const std::byte> bytes) {
   const UniqueFd peer(ends[0]);
   EventLoop loop;
   virtio::Vsock vsock(3, loop);
-  CommandChannel channel(vsock, loop, {[] {}, [](const protocol::Ready&) {}, [](const std::string&) {}});
+  CommandChannel channel(vsock, loop,
+                         {[](const protocol::Hello&) {}, [](const protocol::Ready&) {}, [](const std::string&) {}});
   const SocketClient::Requests requests{.stop = [](std::chrono::milliseconds) {}, .kill = [] {}};
   SocketClient client(UniqueFd(ends[1]), channel, requests, [](const std::function<void(SocketClient&)>&) {});
   while (!bytes.empty()) {
