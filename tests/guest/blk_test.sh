@@ -124,12 +124,17 @@ expect_err_like 'disk tiny/full.img: write at byte [0-9]+: No space left on devi
 umount tiny
 
 story 'a failing host disk as well'
+truncate -s 4M good.img
 # Without udev the node has the kernel's name alone.
-if command -v dmsetup >/dev/null && dmsetup --noudevsync create failing --table '0 16384 error' 2>/dev/null; then
+if command -v dmsetup >/dev/null && good=$(losetup --find --show good.img) &&
+  printf '0 8192 linear %s 0\n8192 8192 error\n' "$good" | dmsetup --noudevsync create failing; then
   failing=/dev/dm-$(dmsetup info -c --noheadings -o minor failing)
-  try "$minivm" run --disk "$failing" -- sh -c 'dd if=/dev/vda of=/dev/null bs=4k count=1 2>/dev/null; echo "read $?"'
-  expect_out 'read 1'
+  # shellcheck disable=SC2016
+  try "$minivm" run --disk "$failing" -- sh -c \
+    'for block in 0 1024; do dd if=/dev/vda of=/dev/null bs=4k skip=$block count=1 2>/dev/null; echo "read $?"; done'
+  expect_out $'read 0\nread 1'
   dmsetup --noudevsync remove failing
+  losetup --detach "$good"
 fi
 
 story 'what was synced before minivm was killed is there afterwards'
