@@ -67,7 +67,7 @@ class Guest {
         return;
       }
       default:
-        transport_.signal_used(input_.take<std::uint8_t>() % transport_.queue_count());
+        transport_.signal_used(static_cast<std::uint16_t>(input_.take<std::uint8_t>() % transport_.queue_count()));
         return transport_.signal_configuration();
     }
   }
