@@ -171,7 +171,7 @@ TEST_CASE_METHOD(Fixture, "a reset forgets what the guest had not sent, and keep
   CHECK(again.take_used()->written == 1);
 }
 
-TEST_CASE_METHOD(Fixture, "a console whose ring is broken asks for a reset") {
+TEST_CASE_METHOD(Fixture, "a broken ring asks for a reset") {
   start();
   tx.set_available_idx(999);
   device.on_notify(console::transmit_queue);
