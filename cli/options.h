@@ -106,11 +106,6 @@ struct InspectOptions {
   bool json = false;
 };
 
-struct StatsOptions {
-  std::vector<std::string> machines;
-  bool json = false;
-};
-
 /// Said and done: help, version, or a complaint.
 struct Finished {
   int exit_code = 0;
@@ -118,7 +113,7 @@ struct Finished {
 
 using Options =
     std::variant<BootOptions, RunOptions, ExecOptions, CopyOptions, ListOptions, LogsOptions, StopOptions, KillOptions,
-                 WaitOptions, RemoveOptions, InspectOptions, StatsOptions, DoctorOptions, BenchOptions, Finished>;
+                 WaitOptions, RemoveOptions, InspectOptions, DoctorOptions, BenchOptions, Finished>;
 
 /// Reads the command line. Prints help to stdout and complaints to stderr; otherwise has no side effects but the log
 /// level.

@@ -21,7 +21,7 @@ class Console final : public VirtioDevice, public InputPort {
  public:
   /// Where the output goes.
   struct Sink {
-    std::function<std::size_t()> room;                      // bytes that `write` would take; 0: `resume_output` follows
+    std::function<std::size_t()> room;                       // bytes that `write` would take; 0: `resume_output` follows
     std::function<void(std::span<const std::byte>)> write;  // no more than that
   };
 

@@ -92,25 +92,6 @@ TEST_CASE("KVM takes the CPUID of the largest machine, and the boot MSRs") {
   }
 }
 
-TEST_CASE("KVM counts what makes a vCPU leave the guest, by names that it may not know") {
-  if (!test::host_has_kvm()) return;
-  TinyGuest guest;
-  RecordingDevice device;
-  guest.port_io.map(0x10, 1, device);
-  const Vcpu& vcpu = guest.add_vcpu(Code().op({0xE6, 0x10}).op({0xE6, 0x10}).end());  // out 0x10, al
-  guest.start();
-  guest.wait_for_end();
-  const std::array<std::string_view, 2> names{"no_such_statistic", "exits"};
-  const auto statistics = vcpu.statistics(names);
-  if (guest.kvm.check_extension(KVM_CAP_BINARY_STATS_FD) == 0) {
-    CHECK(statistics.empty());
-    return;
-  }
-  REQUIRE(statistics.size() == 1);
-  CHECK(statistics[0].first == "exits");
-  CHECK(statistics[0].second > 0);
-}
-
 TEST_CASE("An ioeventfd without a value takes every write to its address, of any size") {
   if (!test::host_has_kvm()) return;
   TinyGuest guest;
