@@ -12,11 +12,10 @@
 # KVM exits are counted by a tracepoint when this is root, in the same run.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../tools/lib/kvm.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/exits.sh"
 
 kernel=${MINIVM_KERNEL:-$cache/assets/kernel/vmlinuz}
 words='console=ttyS0 panic=-1 quiet cryptomgr.notests tsc=reliable no_timer_check 8250.nr_uarts=1'
-events=/sys/kernel/tracing/events/kvm/kvm_exit
-TIMEFORMAT='%U %S'
 
 # make_initrd FILE: one program, /init.
 make_initrd() {
@@ -30,30 +29,17 @@ C
   rm -r "$tree"
 }
 
-can_count_exits() {
-  ((EUID == 0)) || return 1
-  [[ -d $events ]] || mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null || return 1
-  echo 'hist:keys=exit_reason' >"$events/trigger" 2>/dev/null || return 1
-  echo '!hist:keys=exit_reason' >"$events/trigger"
-}
-
 # measure NAME COMMAND...: one row of the table.
 measure() {
-  local name=$1 seconds exits=- code=0
+  local name=$1 code=0
   shift
-  if ((count_exits)); then echo 'hist:keys=exit_reason' >"$events/trigger"; fi
-  { time timeout 200 "$@" </dev/null >"$work/out" 2>&1 || code=$?; } 2>"$work/time"
-  if ((count_exits)); then
-    exits=$(awk '/hitcount:/{n += $NF} END{print n + 0}' "$events/hist")
-    echo '!hist:keys=exit_reason' >"$events/trigger"
-  fi
+  counted timeout 200 "$@" </dev/null >"$work/out" 2>&1 || code=$?
   if ((code != 0)); then
     printf '%-44s failed with exit code %s\n' "$name" "$code"
     tail -n 5 "$work/out" >&2
     return
   fi
-  seconds=$(awk '{printf "%.2f s", $1 + $2}' "$work/time")
-  printf '%-44s %9s %10s\n' "$name" "$seconds" "$exits"
+  printf '%-44s %7d ms %10s\n' "$name" $((spent / 1000)) "$exits"
 }
 
 # One after the other: they share the CPU, and its cache.
@@ -91,11 +77,10 @@ if [[ ${1:-} != --here ]]; then
 fi
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+start_counting
+trap 'stop_counting; rm -rf "$work"' EXIT
 initrd=${MINIVM_BENCH_INITRD:-$work/initrd}
 [[ -e $initrd ]] || make_initrd "$initrd"
-count_exits=0
-if can_count_exits; then count_exits=1; fi
 printf 'machine: %s, Linux %s; guests: %s, one CPU, 256 MiB\n' \
   "$(sed -n 's/^model name\s*: //p;T;q' /proc/cpuinfo)" "$(uname -r)" "$(basename "$kernel")"
 compare
