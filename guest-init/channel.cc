@@ -19,6 +19,7 @@ using protocol::FrameType;
 constexpr std::uint32_t connect_ms = 5'000;
 constexpr std::uint32_t answer_ms = 10'000;
 constexpr std::uint32_t farewell_ms = 500;
+/// The kernel's own limit of two seconds is short for a host that is busy.
 constexpr timeval dial_deadline{.tv_sec = 60, .tv_usec = 0};
 
 /// Largest answer that the boot expects: Welcome, with room for what later versions append.
@@ -37,28 +38,28 @@ int finish_connect(int socket, const Patience& patience) noexcept {
   return getsockopt(socket, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : errno;
 }
 
+/// Begins to connect to the host's control port. Returns a non-blocking, close-on-exec socket, or -errno.
+int dial_host() noexcept {
+  Fd socket(::socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!socket) return -errno;
+  setsockopt(socket.get(), AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &dial_deadline, sizeof(dial_deadline));
+  sockaddr_vm address{};
+  address.svm_family = AF_VSOCK;
+  address.svm_cid = VMADDR_CID_HOST;
+  address.svm_port = protocol::control_port;
+  const int result = ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  return result == 0 || errno == EINPROGRESS ? socket.release() : -errno;
+}
+
 /// The device may not be probed yet. Without the address family nothing will change: its module is not loaded.
 bool may_change(int error) noexcept { return error == ENODEV || error == ENETUNREACH || error == ECONNRESET; }
 
 }  // namespace
 
-int dial_host(std::uint32_t port) noexcept {
-  Fd socket(::socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!socket) return -errno;
-  // The kernel's own limit of two seconds is short for a host that has hundreds of streams to answer.
-  setsockopt(socket.get(), AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &dial_deadline, sizeof(dial_deadline));
-  sockaddr_vm address{};
-  address.svm_family = AF_VSOCK;
-  address.svm_cid = VMADDR_CID_HOST;
-  address.svm_port = port;
-  const int result = ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
-  return result == 0 || errno == EINPROGRESS ? socket.release() : -errno;
-}
-
 Outcome Channel::connect() noexcept {
   Patience patience(connect_ms);
   for (;;) {
-    const int socket = dial_host(protocol::control_port);
+    const int socket = dial_host();
     socket_.reset(socket < 0 ? -1 : socket);
     const int error = socket < 0 ? -socket : finish_connect(socket, patience);
     if (error == 0) return {};

@@ -11,9 +11,6 @@
 
 namespace minivm::guest {
 
-/// Begins to connect to a vsock port of the host; see Dial.
-int dial_host(std::uint32_t port) noexcept;
-
 /// The control connection during the boot: one frame at a time, each wait with a deadline. The exec server takes its
 /// socket over.
 class Channel {

@@ -30,12 +30,13 @@ Fd open_child_signals() noexcept {
 
 }  // namespace
 
-ExecServer::ExecServer(Fd control, Dial dial, int init_proc, int own_program) noexcept
+ExecServer::ExecServer(Fd control, Fd stream_listener, TakeStream take_stream, int init_proc, int own_program) noexcept
     : control_(std::move(control)),
+      stream_listener_(std::move(stream_listener)),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
       child_signals_(open_child_signals()),
       init_proc_(init_proc),
-      services_{epoll_.get(), dial, &control_, &oom_log_, own_program} {
+      services_{epoll_.get(), take_stream, stream_listener_.get(), &control_, &oom_log_, own_program} {
   watch(epoll_.get(), control_.fd(), {0, EventKey::control, 0});
   watch(epoll_.get(), child_signals_.get(), {0, EventKey::children, 0});
 }

@@ -18,10 +18,10 @@ class ExecServer {
 
   enum class End : std::uint8_t { power_off, connection_lost, malformed_frame };
 
-  /// `init_proc` is a descriptor of /proc when another program is PID 1, whose root directory the programs get; else
-  /// -1. `own_program` is one of the file that this program was started from, for what is built in, or -1. Signals must
-  /// be blocked already.
-  ExecServer(Fd control, Dial dial, int init_proc, int own_program) noexcept;
+  /// `take_stream` takes the streams that arrive at `stream_listener`. `init_proc` is a descriptor of /proc when
+  /// another program is PID 1, whose root directory the programs get; else -1. `own_program` is one of the file that
+  /// this program was started from, for what is built in, or -1. Signals must be blocked already.
+  ExecServer(Fd control, Fd stream_listener, TakeStream take_stream, int init_proc, int own_program) noexcept;
 
   /// Until the host ends it.
   End run() noexcept;
@@ -36,6 +36,7 @@ class ExecServer {
   Session* find(std::uint32_t id) noexcept;
 
   Control control_;
+  Fd stream_listener_;
   OomLog oom_log_;
   Fd epoll_;
   Fd child_signals_;

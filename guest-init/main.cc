@@ -21,6 +21,7 @@
 #include "guest-init/report.h"
 #include "guest-init/root.h"
 #include "guest-init/settings.h"
+#include "guest-init/stream_listener.h"
 
 namespace minivm::guest {
 namespace {
@@ -31,6 +32,7 @@ struct Boot {
   GuestConfig config;
   protocol::Ready stamps;
   Channel channel;
+  Fd stream_listener;
 };
 
 /// Each step only when all before it went well; the first failure is the one to tell.
@@ -52,7 +54,8 @@ Outcome reach_host(Boot& boot) noexcept {
                             });
   boot.stamps.modules_loaded_ns = boot_time_ns();
   const Outcome unreachable =
-      in_turn([&] { return boot.channel.connect(); }, [&] { return boot.channel.greet(boot.stamps); });
+      in_turn([&] { return boot.channel.connect(); }, [&] { return boot.channel.greet(boot.stamps); },
+              [&] { return listen_for_streams(boot.stream_listener); });
   return failure ? failure : unreachable;
 }
 
@@ -83,8 +86,8 @@ void serve(Boot& boot, int init_proc, int own_program) noexcept {
   boot.channel.send_ready(boot.stamps);
   Mapping memory(sizeof(ExecServer));
   if (!memory) return complain("serve", "exec requests", ENOMEM);
-  auto* const server =
-      new (memory.bytes().data()) ExecServer(boot.channel.release(), dial_host, init_proc, own_program);
+  auto* const server = new (memory.bytes().data())
+      ExecServer(boot.channel.release(), std::move(boot.stream_listener), take_stream, init_proc, own_program);
   switch (server->run()) {
     case ExecServer::End::power_off:
       return;

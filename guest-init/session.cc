@@ -1,6 +1,5 @@
 #include "guest-init/session.h"
 
-#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include <cerrno>
@@ -22,15 +21,16 @@ void Session::start(const ExecServices& services, std::uint16_t slot, std::uint3
   services_ = &services;
   key_.slot = slot;
   id_ = id;
-  state_ = State::dialing;
+  state_ = State::starting;
   if (!prepare(request, payload_size)) return;
   const std::array<std::uint32_t, streams> ports{request.stdin_port, is_terminal_ ? 0 : request.stdout_port,
                                                  is_terminal_ ? 0 : request.stderr_port,
                                                  has_upload_ ? request.program_port : 0};
   for (std::size_t stream = 0; stream < streams; ++stream) {
-    if (ports[stream] != 0 && !dial(stream, ports[stream])) return;
+    if (ports[stream] != 0 && !take(stream, ports[stream])) return;
   }
-  if (dialing_ == 0) begin();
+  if (has_upload_) return receive_program();
+  launch();
 }
 
 bool Session::prepare(const protocol::Exec& request, std::size_t payload_size) noexcept {
@@ -61,29 +61,19 @@ bool Session::prepare(const protocol::Exec& request, std::size_t payload_size) n
   return active();
 }
 
-bool Session::dial(std::size_t stream, std::uint32_t port) noexcept {
-  const int socket = services_->dial(port);
-  if (socket < 0) {
-    fail(ExecStep::streams, -socket);
-    return false;
-  }
-  sockets_[stream].reset(socket);
-  dialing_ = static_cast<std::uint8_t>(dialing_ | 1U << stream);
-  if (const int error = watch_source(socket, stream)) {
-    fail(ExecStep::streams, error);
-    return false;
-  }
-  return true;
+bool Session::take(std::size_t stream, std::uint32_t port) noexcept {
+  const int socket = services_->take_stream(services_->stream_listener, port);
+  sockets_[stream].reset(socket < 0 ? -1 : socket);
+  const int error = socket < 0 ? -socket : watch_source(socket, stream);
+  if (error != 0) fail(ExecStep::streams, error);
+  return error == 0;
 }
 
 void Session::on_event(std::uint16_t source, std::uint32_t events) noexcept {
   switch (state_) {
     case State::free:
       return;
-    case State::dialing:
-      if (source < streams) on_dialed(source);
-      return;
-    case State::uploading:
+    case State::starting:
       if (source == program) receive_program();
       return;
     case State::running:
@@ -91,26 +81,6 @@ void Session::on_event(std::uint16_t source, std::uint32_t events) noexcept {
       settle();
       return;
   }
-}
-
-void Session::on_dialed(std::size_t stream) noexcept {
-  const auto bit = static_cast<std::uint8_t>(1U << stream);
-  if ((dialing_ & bit) == 0) return;
-  int error = 0;
-  socklen_t size = sizeof(error);
-  getsockopt(sockets_[stream].get(), SOL_SOCKET, SO_ERROR, &error, &size);
-  if (error != 0) return fail(ExecStep::streams, error);
-  sockaddr_storage peer{};
-  size = sizeof(peer);
-  if (getpeername(sockets_[stream].get(), reinterpret_cast<sockaddr*>(&peer), &size) != 0) return;  // not yet
-  dialing_ = static_cast<std::uint8_t>(dialing_ & ~bit);
-  if (dialing_ == 0) begin();
-}
-
-void Session::begin() noexcept {
-  if (!has_upload_) return launch();
-  state_ = State::uploading;
-  receive_program();
 }
 
 void Session::receive_program() noexcept {

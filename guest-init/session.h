@@ -18,19 +18,21 @@
 
 namespace minivm::guest {
 
-/// Begins to connect to a port of the host. Returns a non-blocking, close-on-exec socket, or -errno.
-using Dial = int (*)(std::uint32_t port) noexcept;
+/// The stream that the host dialled from its port `port`: a non-blocking, close-on-exec socket, or -errno. `listener`
+/// is where it arrived.
+using TakeStream = int (*)(int listener, std::uint32_t port) noexcept;
 
 /// What the exec server lends to each session.
 struct ExecServices {
   int epoll = -1;
-  Dial dial = nullptr;
+  TakeStream take_stream = nullptr;
+  int stream_listener = -1;
   Control* control = nullptr;
   OomLog* oom_log = nullptr;
   int own_program = -1;  // the file that this program was started from
 };
 
-/// One exec: dials its streams, receives the program if it is uploaded, starts it, relays its bytes and answers with
+/// One exec: takes its streams, receives the program if it is uploaded, starts it, relays its bytes and answers with
 /// its end. The end is the process's: what is in its pipes then is still sent, what a background child writes later is
 /// not waited for. On the wire all data of a stream comes first, then its EOF, then `exited`.
 class Session {
@@ -53,7 +55,7 @@ class Session {
   void resize(WindowSize size) noexcept;
 
  private:
-  enum class State : std::uint8_t { free, dialing, uploading, running };
+  enum class State : std::uint8_t { free, starting, running };
   enum Stream : std::uint8_t { in = 0, out = 1, err = 2, program = 3 };
   static constexpr std::size_t streams = 4;
   static constexpr std::size_t relays = 3;
@@ -61,9 +63,7 @@ class Session {
 
   // session.cc: from the request to the end
   bool prepare(const protocol::Exec& request, std::size_t payload_size) noexcept;
-  bool dial(std::size_t stream, std::uint32_t port) noexcept;
-  void on_dialed(std::size_t stream) noexcept;
-  void begin() noexcept;
+  bool take(std::size_t stream, std::uint32_t port) noexcept;
   void receive_program() noexcept;
   void launch() noexcept;
   void settle() noexcept;
@@ -91,7 +91,6 @@ class Session {
   bool is_terminal_ = false;
   bool input_open_ = false;  // of a terminal, whose descriptors serve the output too
   bool exited_ = false;
-  std::uint8_t dialing_ = 0;  // a bit for each stream that is not connected yet
   EventKey key_;
   std::uint32_t id_ = 0;
   const ExecServices* services_ = nullptr;

@@ -10,11 +10,11 @@
 namespace minivm::protocol {
 
 /// Both ends say it first; they must agree.
-inline constexpr std::uint32_t version = 1;
+inline constexpr std::uint32_t version = 2;
 /// Host port (on CID 2) that the guest dials for the control connection.
 inline constexpr std::uint32_t control_port = 1024;
-/// Host ports from here up are streams: the exec request names one for each, the guest dials it.
-inline constexpr std::uint32_t first_stream_port = 0x1'0000;
+/// Guest port that the host dials for each stream of an exec, from ports of its own that the exec request names.
+inline constexpr std::uint32_t stream_port = 1024;
 
 /// What a control frame carries. Unknown types are skipped by the receiver.
 enum class FrameType : std::uint16_t {

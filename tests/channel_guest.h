@@ -48,11 +48,13 @@ class ChannelGuest {
     while (!guest.queue(header, {reinterpret_cast<const char*>(frame.data()), frame.size()})) guest.settle();
     guest.notify_tx();
   }
-  /// The host's next frame; nothing when the connection was reset instead.
+  /// The host's next frame; nothing when the control connection was reset instead.
   std::optional<Frame> hear() {
     for (;;) {
       const auto packet = guest.receive();
-      if (!packet || packet->header.op == virtio::vsock::op_rst) return std::nullopt;
+      if (!packet) return std::nullopt;
+      if (packet->header.dst_port != guest_port) continue;
+      if (packet->header.op == virtio::vsock::op_rst) return std::nullopt;
       if (packet->header.op != virtio::vsock::op_rw) continue;
       const auto bytes = std::as_bytes(std::span(packet->payload));
       const auto header = FrameHeader::decode(bytes);

@@ -41,6 +41,8 @@ using guest::ExecServer;
 
 using Strings = std::vector<std::string>;
 
+inline constexpr std::uint32_t first_stream_port = 0x1'0000;
+
 inline sockaddr_un address_of(std::uint32_t port, pid_t owner) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -49,8 +51,8 @@ inline sockaddr_un address_of(std::uint32_t port, pid_t owner) {
   return address;
 }
 
-/// Runs in the server's process, whose parent listens.
-inline int dial_test(std::uint32_t port) noexcept {
+/// Runs in the server's process, whose parent listens: here the stream is fetched, where the host's would have come.
+inline int take_test_stream(int, std::uint32_t port) noexcept {
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   const sockaddr_un address = address_of(port, getppid());
   if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) return fd;
@@ -71,7 +73,7 @@ inline void wait_readable(int fd) {
   if (poll(&wanted, 1, 60'000) <= 0) throw std::runtime_error("nothing came in time");
 }
 
-/// A host port that the guest dials once.
+/// A host port from which the guest takes a stream, once.
 class Listener {
  public:
   explicit Listener(std::uint32_t port) : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
@@ -210,7 +212,7 @@ class Guest {
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     guest::block_signals();
     Mapping memory(sizeof(ExecServer));
-    auto* server = new (memory.bytes().data()) ExecServer(Fd(control), dial_test, -1, own_program());
+    auto* server = new (memory.bytes().data()) ExecServer(Fd(control), Fd(), take_test_stream, -1, own_program());
     _exit(static_cast<int>(server->run()));
   }
   void receive_exactly(std::span<std::byte> bytes) {
@@ -272,7 +274,7 @@ class Run {
       if (!tty) err = (listener++)->accept();
       if ((options.flags & Exec::upload) != 0) write_all((listener++)->accept().get(), options.program);
     } catch (const std::runtime_error&) {
-      FAIL("the guest did not dial");
+      FAIL("the guest did not take its streams");
     }
   }
 
@@ -329,7 +331,7 @@ class Run {
 
 inline Strings shell(std::string script) { return {"sh", "-c", std::move(script)}; }
 
-/// A failure before the streams are dialled: none are offered.
+/// A failure before the streams are taken: none are offered.
 inline ExecFailed refused(Guest& guest, Exec fixed, const Strings& argv) {
   const std::uint32_t id = guest.next_id();
   guest.send(FrameType::exec, id, ExecRequest<Strings>{fixed, argv, {}});

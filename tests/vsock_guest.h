@@ -146,6 +146,10 @@ class VsockGuest {
     return answer && answer->header.op == virtio::vsock::op_response && answer->header.dst_port == guest_port &&
            answer->header.src_port == host_port;
   }
+  /// Takes a connection that the host has dialled, which `receive` has shown.
+  void accept(std::uint32_t guest_port, std::uint32_t host_port) {
+    send(header(virtio::vsock::op_response, guest_port, host_port));
+  }
   void shutdown(std::uint32_t guest_port, std::uint32_t host_port, std::uint32_t flags) {
     Header packet = header(virtio::vsock::op_shutdown, guest_port, host_port);
     packet.flags = flags;

@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cstring>
 #include <stdexcept>
-#include <tuple>
 #include <utility>
 
 #include "base/log.h"
@@ -19,6 +18,9 @@ namespace {
 /// Bytes of requests that may wait for a guest that does not read: many callers may ask at once, each for a frame of
 /// its own.
 constexpr std::size_t max_unread = std::size_t{8} << 20;
+
+/// For the guest's kernel to answer: long, for a guest that is busy or paused.
+constexpr std::chrono::minutes dial_deadline{1};
 
 std::uint64_t realtime_ns() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
@@ -58,20 +60,23 @@ CommandChannel::ExecId CommandChannel::exec(Command command, CommandStreams stre
   const ExecId id = next_id_++;
   const std::uint32_t sinks = (streams.output ? 1U : 0U) + (streams.error ? 1U : 0U);
   const ProgramNeeds needs = std::move(streams.program_needs);
-  const protocol::Exec offered = offer_streams(id, command, std::move(streams), {rows, columns});
+  protocol::Exec dialled;
+  dialled.rows = rows;
+  dialled.columns = columns;
   std::vector<std::byte> frame;
   try {
-    frame = encode_exec(id, command, offered, needs);
+    dial_streams(id, command, std::move(streams), dialled);
+    frame = encode_exec(id, command, dialled, needs);
   } catch (...) {
-    withdraw_streams(offered);
+    hang_up_streams(dialled);
     throw;
   }
   // Posted: the session is busy calling when it ends.
-  auto end = [this, id, offered, on_end = std::move(on_end)](ExecOutcome outcome) {
-    loop_.post([this, id, offered, on_end, outcome = std::move(outcome)] {
+  auto end = [this, id, dialled, on_end = std::move(on_end)](ExecOutcome outcome) {
+    loop_.post([this, id, dialled, on_end, outcome = std::move(outcome)] {
       sessions_.erase(id);
-      // What the guest never dialled would keep the caller's descriptors.
-      withdraw_streams(offered);
+      // What the guest never took, or takes no more of, would keep the caller's descriptors.
+      hang_up_streams(dialled);
       on_end(outcome);
     });
   };
@@ -80,33 +85,28 @@ CommandChannel::ExecId CommandChannel::exec(Command command, CommandStreams stre
   return id;
 }
 
-protocol::Exec CommandChannel::offer_streams(ExecId id, const Command& command, CommandStreams streams,
-                                             std::pair<std::uint16_t, std::uint16_t> size) {
-  protocol::Exec offered;
-  std::tie(offered.rows, offered.columns) = size;
-  offered.program_size = streams.program_size;
-  if (streams.program) offered.program_port = offer_stream(id, std::move(streams.program), {});
+void CommandChannel::dial_streams(ExecId id, const Command& command, CommandStreams streams, protocol::Exec& dialled) {
+  dialled.program_size = streams.program_size;
+  // In the order in which the guest takes them.
   if (command.tty) {
-    offered.stdin_port = offer_stream(id, std::move(streams.input), std::move(streams.output));
-    return offered;
+    dialled.stdin_port = dial_stream(id, std::move(streams.input), std::move(streams.output));
+  } else {
+    if (streams.input) dialled.stdin_port = dial_stream(id, std::move(streams.input), {});
+    if (streams.output) dialled.stdout_port = dial_stream(id, {}, std::move(streams.output));
+    if (streams.error) dialled.stderr_port = dial_stream(id, {}, std::move(streams.error));
   }
-  if (streams.input) offered.stdin_port = offer_stream(id, std::move(streams.input), {});
-  if (streams.output) offered.stdout_port = offer_stream(id, {}, std::move(streams.output));
-  if (streams.error) offered.stderr_port = offer_stream(id, {}, std::move(streams.error));
-  return offered;
+  if (streams.program) dialled.program_port = dial_stream(id, std::move(streams.program), {});
 }
 
-void CommandChannel::withdraw_streams(const protocol::Exec& offered) noexcept {
+void CommandChannel::hang_up_streams(const protocol::Exec& dialled) noexcept {
   for (const std::uint32_t port :
-       {offered.program_port, offered.stdin_port, offered.stdout_port, offered.stderr_port}) {
-    if (port != 0) vsock_.unlisten(port);
+       {dialled.program_port, dialled.stdin_port, dialled.stdout_port, dialled.stderr_port}) {
+    if (port != 0) vsock_.disconnect(port, protocol::stream_port);
   }
 }
 
-/// Makes a port on which the guest finds the caller's descriptors, once.
-std::uint32_t CommandChannel::offer_stream(ExecId id, HostFile source, HostFile sink) {
-  const std::uint32_t port = next_stream_port_++;
-  if (next_stream_port_ == 0) next_stream_port_ = protocol::first_stream_port;
+/// Connects the caller's descriptors to the guest. Returns the port from which.
+std::uint32_t CommandChannel::dial_stream(ExecId id, HostFile source, HostFile sink) {
   const bool has_sink = static_cast<bool>(sink);
   auto endpoint = virtio::make_fd_endpoint(loop_, std::move(source), std::move(sink), [this, id, has_sink](int error) {
     if (!has_sink) return;
@@ -116,10 +116,8 @@ std::uint32_t CommandChannel::offer_stream(ExecId id, HostFile source, HostFile 
       if (session != sessions_.end()) session->second.sink_done(error);
     });
   });
-  vsock_.listen(port, [this, port, endpoint = std::move(endpoint)](std::uint32_t) mutable {
-    loop_.post([this, port] { vsock_.unlisten(port); });
-    return std::exchange(endpoint, nullptr);
-  });
+  const std::uint32_t port = vsock_.connect(protocol::stream_port, std::move(endpoint), dial_deadline);
+  if (port == 0) throw std::runtime_error("exec request: the guest has as many connections as it can already");
   return port;
 }
 

@@ -47,10 +47,9 @@ class CommandChannel {
   bool on_frame(const protocol::FrameHeader& header, std::span<const std::byte> payload);
   void on_exec_frame(const protocol::FrameHeader& header, protocol::Reader reader);
   void on_lost(const std::string& reason);
-  protocol::Exec offer_streams(ExecId id, const Command& command, CommandStreams streams,
-                               std::pair<std::uint16_t, std::uint16_t> size);
-  void withdraw_streams(const protocol::Exec& offered) noexcept;
-  std::uint32_t offer_stream(ExecId id, HostFile source, HostFile sink);
+  void dial_streams(ExecId id, const Command& command, CommandStreams streams, protocol::Exec& dialled);
+  void hang_up_streams(const protocol::Exec& dialled) noexcept;
+  std::uint32_t dial_stream(ExecId id, HostFile source, HostFile sink);
   template <typename Message>
   void send(protocol::FrameType type, ExecId id, const Message& message);
 
@@ -60,7 +59,6 @@ class CommandChannel {
   std::shared_ptr<ControlConnection> control_;
   std::map<ExecId, ExecSession> sessions_;
   ExecId next_id_ = 1;
-  std::uint32_t next_stream_port_ = protocol::first_stream_port;
   bool greeted_ = false;
   bool ready_ = false;
 };

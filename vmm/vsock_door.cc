@@ -14,6 +14,7 @@
 #include "base/host_file.h"
 #include "base/log.h"
 #include "devices/virtio/vsock_fd.h"
+#include "protocol/frame.h"
 
 namespace minivm {
 namespace {
@@ -146,6 +147,8 @@ void VsockDoor::on_line(int fd, bool ended) {
   UniqueFd socket = take(fd);
   if (newline == text.npos) return;
   const auto port = parse_connect(text.substr(0, newline));
+  // PID 1 waits there for the command channel's own streams.
+  if (port == protocol::stream_port) return;
   // The line is taken away; what follows it is the guest's.
   if (port && ::recv(fd, buffer.data(), newline + 1, MSG_DONTWAIT) == static_cast<ssize_t>(newline + 1)) {
     connect(std::move(socket), *port);

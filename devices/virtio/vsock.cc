@@ -44,8 +44,6 @@ void Vsock::listen(std::uint32_t host_port, Accept accept) {
   listeners_[host_port] = std::make_shared<Accept>(std::move(accept));
 }
 
-void Vsock::unlisten(std::uint32_t host_port) noexcept { listeners_.erase(host_port); }
-
 void Vsock::listen_to_others(AcceptOther accept) { accept_other_ = std::move(accept); }
 
 std::uint32_t Vsock::connect(std::uint32_t guest_port, std::shared_ptr<VsockEndpoint> endpoint,
@@ -62,6 +60,13 @@ std::uint32_t Vsock::connect(std::uint32_t guest_port, std::shared_ptr<VsockEndp
   });
   attend_later(link);
   return link.host_port();
+}
+
+void Vsock::disconnect(std::uint32_t host_port, std::uint32_t guest_port) noexcept {
+  VsockLink* const link = find(make_key(host_port, guest_port));
+  if (link == nullptr) return;
+  hang_up(*link, false);
+  attend_later(*link);
 }
 
 std::uint32_t Vsock::type() const noexcept { return device_id::vsock; }
@@ -252,7 +257,7 @@ void Vsock::on_request(const Header& header) noexcept {
 std::shared_ptr<VsockEndpoint> Vsock::accept(const Header& header) {
   const auto listener = listeners_.find(header.dst_port);
   if (listener == listeners_.end()) return accept_other_ ? accept_other_(header.dst_port) : nullptr;
-  // Held, since the listener may remove or replace itself.
+  // Held, since the listener may replace itself.
   const std::shared_ptr<Accept> own = listener->second;
   return (*own)(header.src_port);
 }

@@ -40,13 +40,15 @@ class Vsock final : public VirtioDevice {
 
   /// Serves guest connections to `host_port`; replaces an earlier listener. May be called before the guest runs.
   void listen(std::uint32_t host_port, Accept accept);
-  void unlisten(std::uint32_t host_port) noexcept;
   /// Serves connections to all host ports that have no listener of their own; an empty one: nobody does.
   void listen_to_others(AcceptOther accept);
   /// Dials `guest_port`: `attached` follows, or `closed(false)` when the guest refuses or does not answer in time.
   /// Returns the host's port of the connection; 0 when there are too many connections, and then `closed` follows.
   std::uint32_t connect(std::uint32_t guest_port, std::shared_ptr<VsockEndpoint> endpoint,
                         std::chrono::milliseconds timeout = connect_timeout);
+  /// Ends the connection between the two ports, if there still is one: RST to the guest, `closed(false)` to the
+  /// endpoint.
+  void disconnect(std::uint32_t host_port, std::uint32_t guest_port) noexcept;
 
   std::uint32_t type() const noexcept override;
   std::uint64_t features() const noexcept override;

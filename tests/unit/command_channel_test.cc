@@ -1,6 +1,7 @@
 #include "vmm/command_channel.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
@@ -147,7 +148,7 @@ TEST_CASE("Frames of unknown types are skipped") {
   CHECK(test.hear());
 }
 
-TEST_CASE("A stream's port serves one connection, whose data reach the caller's descriptor") {
+TEST_CASE("A stream is dialled before its exec is asked for, and its data reach the caller's descriptor") {
   ChannelGuest test;
   test.become_ready();
   int ends[2];
@@ -156,24 +157,48 @@ TEST_CASE("A stream's port serves one connection, whose data reach the caller's 
   CommandStreams streams;
   streams.output = HostFile(UniqueFd(ends[1]), HostFile::Direction::write);
   const auto id = test.exec({.argv = {"echo"}}, std::move(streams));
+  const auto dialled = test.guest.receive();
+  REQUIRE(dialled);
+  CHECK(dialled->header.op == virtio::vsock::op_request);
+  CHECK(dialled->header.dst_port == protocol::stream_port);
   const auto frame = test.hear();
   REQUIRE(frame);
   const auto request = protocol::Exec::decode(protocol::Reader(frame->payload));
   REQUIRE(request);
-  REQUIRE(request->stdout_port != 0);
+  CHECK(request->stdout_port == dialled->header.src_port);
   CHECK(request->stdin_port == 0);
 
-  REQUIRE(test.guest.connect(6000, request->stdout_port));
-  CHECK_FALSE(test.guest.connect(6001, request->stdout_port));
-  test.guest.send(test.guest.header(virtio::vsock::op_rw, 6000, request->stdout_port, 5), "words");
+  test.guest.accept(protocol::stream_port, request->stdout_port);
+  test.guest.send(test.guest.header(virtio::vsock::op_rw, protocol::stream_port, request->stdout_port, 5), "words");
   test.say(FrameType::exited, id, protocol::Exited{});
   CHECK(test.ended().empty());  // not before its output is out
-  test.guest.shutdown(6000, request->stdout_port, virtio::vsock::shutdown_send | virtio::vsock::shutdown_receive);
+  test.guest.shutdown(protocol::stream_port, request->stdout_port,
+                      virtio::vsock::shutdown_send | virtio::vsock::shutdown_receive);
   CHECK(test.ended().size() == 1);
   char text[16] = {};
   CHECK(::read(out.get(), text, sizeof text) == 5);
   CHECK(std::string(text) == "words");
   CHECK(::read(out.get(), text, sizeof text) == 0);
+}
+
+TEST_CASE("What the guest never takes of an exec's streams goes with the exec") {
+  ChannelGuest test;
+  test.become_ready();
+  int ends[2];
+  REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+  const UniqueFd in(ends[1]);
+  CommandStreams streams;
+  streams.input = HostFile(UniqueFd(ends[0]), HostFile::Direction::read);
+  const auto id = test.exec({.argv = {"nothing"}}, std::move(streams));
+  const auto dialled = test.guest.receive();
+  REQUIRE(dialled);
+  test.guest.accept(protocol::stream_port, dialled->header.src_port);
+  REQUIRE(test.hear());
+  test.say(FrameType::exec_failed, id, protocol::ExecFailed{protocol::ExecStep::user, ENOENT, {}});
+  CHECK(test.ended().size() == 1);
+  CHECK(test.guest.poll_op() == virtio::vsock::op_rst);
+  pollfd reader{.fd = in.get(), .events = 0, .revents = 0};
+  CHECK(::poll(&reader, 1, 0) == 1);  // nobody holds the other end
 }
 
 TEST_CASE("Execs that run when the channel is lost end as the launcher's failure") {

@@ -83,7 +83,7 @@ TEST_CASE("the directory is the request's, and one that is missing is told") {
   CHECK(failed.error == ENOENT);
 }
 
-TEST_CASE("a user that does not exist is told before anything is dialled") {
+TEST_CASE("a user that does not exist is told before any stream is taken") {
   Guest guest;
   Exec fixed;
   fixed.user = "no-such-user";

@@ -200,10 +200,12 @@ TEST_CASE("An exec through the socket has the client's own descriptors and ends 
   CHECK(request->directory == "/tmp");
   CHECK(request->stdin_port == 0);
   CHECK(request->stderr_port == 0);
-  REQUIRE(web.guest.guest.connect(6000, request->stdout_port));
+  web.guest.guest.accept(protocol::stream_port, request->stdout_port);
   web.guest.say(FrameType::started, frame->header.id, protocol::Started{7});
-  web.guest.guest.send(web.guest.guest.header(virtio::vsock::op_rw, 6000, request->stdout_port, 5), "words");
-  web.guest.guest.shutdown(6000, request->stdout_port, virtio::vsock::shutdown_send | virtio::vsock::shutdown_receive);
+  web.guest.guest.send(web.guest.guest.header(virtio::vsock::op_rw, protocol::stream_port, request->stdout_port, 5),
+                       "words");
+  web.guest.guest.shutdown(protocol::stream_port, request->stdout_port,
+                           virtio::vsock::shutdown_send | virtio::vsock::shutdown_receive);
   web.guest.say(FrameType::exited, frame->header.id, protocol::Exited{.value = 3});
   const Heard heard = hear(client);
   CHECK(client.welcomed());

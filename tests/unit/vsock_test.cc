@@ -208,6 +208,13 @@ TEST_CASE("the host dials a port of the guest") {
     REQUIRE(data);
     CHECK(data->payload == "hi");
   }
+  SECTION("and hangs up") {
+    guest.on_loop([&] { guest.device.disconnect(host_port, guest_port); });
+    CHECK(fixture.events().ends_with("closed(cut) "));
+    CHECK(guest.poll_op() == vsock::op_rst);
+    guest.on_loop([&] { guest.device.disconnect(host_port, guest_port); });  // it is gone
+    CHECK(guest.poll_op() == 0);
+  }
   SECTION("and is refused") {
     guest.send(guest.header(vsock::op_rst, guest_port, host_port));
     CHECK(fixture.events().ends_with("closed(cut) "));
@@ -272,14 +279,14 @@ TEST_CASE("a host end that dialled before the guest's driver came waits for it, 
   CHECK(header.op == vsock::op_request);
 }
 
-TEST_CASE("a listener may refuse, fail, replace and remove itself") {
+TEST_CASE("a listener may refuse, fail and replace itself") {
   VsockGuest guest;
   guest.post_rx();
   guest.on_loop([&] {
     guest.device.listen(1, [](std::uint32_t) { return nullptr; });
     guest.device.listen(2, [](std::uint32_t) -> std::shared_ptr<VsockEndpoint> { throw std::runtime_error("no"); });
     guest.device.listen(3, [&](std::uint32_t) {
-      guest.device.unlisten(3);
+      guest.device.listen(3, [](std::uint32_t) { return nullptr; });
       return std::make_shared<RecordingEndpoint>();
     });
   });
