@@ -25,7 +25,9 @@ inline constexpr Gpa high_memory{0x10'0000};
 inline constexpr std::uint64_t virtio_mmio = 0xD000'0000;
 inline constexpr std::uint64_t virtio_mmio_stride = 0x1000;
 inline constexpr std::uint64_t virtio_mmio_size = 0x200;
-inline constexpr std::uint32_t first_virtio_gsi = 5;
+// Above 8, which may be a PC's clock: KVM leaves the guest for the end of each of its interrupts (RTC_GSI in
+// arch/x86/kvm/ioapic.c).
+inline constexpr std::uint32_t first_virtio_gsi = 9;
 inline constexpr std::uint32_t gsi_count = 24;  // pins of the in-kernel IOAPIC
 inline constexpr std::uint32_t max_virtio_devices = gsi_count - first_virtio_gsi;
 inline constexpr std::uint64_t pci_window = 0xD100'0000;  // the BARs of PCI functions, one page each

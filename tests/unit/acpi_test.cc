@@ -110,7 +110,7 @@ TEST_CASE("the ACPI disassembler finds every CPU and device in the tables", "[ac
   CHECK(count(dsdt, "Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive") == slots + 1);
   for (std::uint32_t i = 0; i < slots; ++i) {
     CHECK(count(dsdt, fmt::format("0x{:08X},         // Address Base", 0xD000'0000 + 0x1000 * i)) == 1);
-    CHECK(count(dsdt, fmt::format("                    0x{:08X},\n                }}", 5 + i)) == 1);
+    CHECK(count(dsdt, fmt::format("                    0x{:08X},\n                }}", 9 + i)) == 1);
   }
   const std::string madt = disassemble(directory, "APIC", tables.at("APIC"));
   CHECK(count(madt, "[Processor Local APIC]") == cpus);

@@ -51,7 +51,7 @@ TEST_CASE("dtc accepts the device tree and shows every CPU and device", "[fdt]")
     const std::string device = node(tree, fmt::format("virtio@{:x}", 0xD000'0000 + 0x1000 * i));
     CHECK(contains(device, "compatible = \"virtio,mmio\""));
     CHECK(contains(device, fmt::format("reg = <0x00 0x{:08x} 0x00 0x200>", 0xD000'0000 + 0x1000 * i)));
-    CHECK(contains(device, fmt::format("interrupts = <0x{:02x} 0x03>", 5 + i)));
+    CHECK(contains(device, fmt::format("interrupts = <0x{:02x} 0x03>", 9 + i)));
   }
 }
 
@@ -86,7 +86,7 @@ TEST_CASE("a slot above 4 GiB keeps all its address bits", "[fdt]") {
 TEST_CASE("kernel parameters name size, address and interrupt of each slot", "[fdt]") {
   CHECK(boot::virtio_mmio_parameters(sample_platform(1, 0)).empty());
   CHECK(boot::virtio_mmio_parameters(sample_platform(1, 2)) ==
-        "virtio_mmio.device=0x200@0xd0000000:5 virtio_mmio.device=0x200@0xd0001000:6");
+        "virtio_mmio.device=0x200@0xd0000000:9 virtio_mmio.device=0x200@0xd0001000:10");
 }
 
 }  // namespace minivm
