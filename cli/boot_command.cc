@@ -49,6 +49,7 @@ class BootedMachine {
 
  private:
   HostFile open_input() const;
+  void tell_size();
   void on_signal(int number);
   RunResult result_of(const MachineEnd& end);
 
@@ -69,7 +70,8 @@ BootedMachine::BootedMachine(const BootOptions& options, HostFile console, std::
       machine_(options.machine, std::move(console), {.ready = [this] { on_ready_(); }}),
       signals_(machine_.loop(), [this](int number) { on_signal(number); }) {
   if (options.console.kind != ConsoleChoice::Kind::stdio) return;
-  input_.emplace(machine_.loop(), machine_.serial(), open_input(), on_terminal_,
+  if (on_terminal_) tell_size();
+  input_.emplace(machine_.loop(), machine_.input(), open_input(), on_terminal_,
                  ConsoleInput::Events{.quit = [this] { end_softly(0); },
                                       .terminal_lost = [this] { end_softly(signal_base + SIGHUP); }});
 }
@@ -87,7 +89,13 @@ RunResult BootedMachine::run() {
   return result;
 }
 
+void BootedMachine::tell_size() {
+  const TerminalSize size = terminal_size(STDIN_FILENO);
+  machine_.resize_console(size.columns, size.rows);
+}
+
 void BootedMachine::on_signal(int number) {
+  if (number == SIGWINCH && on_terminal_) return tell_size();
   if (number == SIGWINCH || number == SIGUSR1 || number == SIGUSR2) return;
   if (number == SIGCONT) return machine_.channel().set_time();
   if (number == SIGTSTP) {

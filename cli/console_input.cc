@@ -8,10 +8,10 @@
 
 namespace minivm {
 
-ConsoleInput::ConsoleInput(EventLoop& loop, Serial& serial, HostFile source, bool is_terminal, Events events)
-    : loop_(loop), serial_(serial), source_(std::move(source)), is_terminal_(is_terminal), events_(std::move(events)) {
+ConsoleInput::ConsoleInput(EventLoop& loop, InputPort& port, HostFile source, bool is_terminal, Events events)
+    : loop_(loop), port_(port), source_(std::move(source)), is_terminal_(is_terminal), events_(std::move(events)) {
   if (!source_) return;
-  serial_.on_room([this] { loop_.post([this] { push(); }); });
+  port_.on_room([this] { loop_.post([this] { push(); }); });
   // A regular file is always ready: it is read as the guest makes room.
   if (!loop_.watch(source_.fd(), EPOLLIN, [this](std::uint32_t) { read_some(); })) {
     loop_.post([this] { read_some(); });
@@ -46,8 +46,8 @@ std::vector<std::byte> ConsoleInput::without_escapes(std::span<const std::byte> 
 
 void ConsoleInput::push() {
   if (!source_) return;
-  const std::size_t size = std::min(serial_.room(), waiting_.size());
-  serial_.push_input(std::span(waiting_).first(size));
+  const std::size_t size = std::min(port_.room(), waiting_.size());
+  port_.push_input(std::span(waiting_).first(size));
   waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(size));
   // Not read while something waits: the sender feels the guest's pace.
   loop_.rearm(source_.fd(), waiting_.empty() ? static_cast<std::uint32_t>(EPOLLIN) : 0);

@@ -39,6 +39,13 @@ DeviceTransport parse_transport(const std::string& text) {
   throw std::invalid_argument(fmt::format("{}: not auto, mmio or pci", text));
 }
 
+ConsolePort parse_console_port(const std::string& text) {
+  if (text == "auto") return ConsolePort::automatic;
+  if (text == "serial") return ConsolePort::serial;
+  if (text == "virtio") return ConsolePort::virtio;
+  throw std::invalid_argument(fmt::format("{}: not auto, serial or virtio", text));
+}
+
 std::uint64_t parse_memory(const std::string& text) {
   constexpr std::uint64_t granule = std::uint64_t{2} << 20;
   const std::uint64_t bytes = parse_size(text) / granule * granule;
@@ -164,9 +171,13 @@ void MachineArguments::add_hardware_options(CLI::App& command) {
       ->group(group);
   command.add_option("--hostname", machine.hostname, "(default minivm)")->type_name("NAME")->group(group);
   command.add_option("--init", machine.init, "becomes PID 1, for instance /sbin/init")->type_name("PATH")->group(group);
-  add_parsed(command, "--console", "where the serial console goes: none, stdio, stderr, file:PATH",
+  add_parsed(command, "--console", "where the console goes: none, stdio, stderr, file:PATH",
              [this](const std::string& text) { options_.console = parse_console(text); })
       ->type_name("WHERE")
+      ->group(group);
+  add_parsed(command, "--console-port", "what the console is on: auto, serial (ttyS0), virtio (hvc0)",
+             [&machine](const std::string& text) { machine.console_port = parse_console_port(text); })
+      ->type_name("PORT")
       ->group(group);
   add_parsed(command, "--boot-timeout", "how long the guest may take to get ready (default 60s, 0: for ever)",
              [&machine](const std::string& text) { machine.boot_deadline = parse_duration(text); })

@@ -163,9 +163,11 @@ class RemoveSubcommand final : public Subcommand {
   RemoveOptions options_;
 };
 
-class InspectSubcommand final : public Subcommand {
+/// Names, and how to tell of them.
+template <typename TellOptions>
+class TellSubcommand final : public Subcommand {
  public:
-  explicit InspectSubcommand(CLI::App& command) {
+  explicit TellSubcommand(CLI::App& command) {
     add_machines(command, options_.machines);
     command.add_flag("--json", options_.json, "for programs: one array");
   }
@@ -173,7 +175,7 @@ class InspectSubcommand final : public Subcommand {
   Options result(WordsAfterMark) override { return std::move(options_); }
 
  private:
-  InspectOptions options_;
+  TellOptions options_;
 };
 
 /// Names and nothing else.
@@ -222,7 +224,13 @@ std::unique_ptr<Subcommand> make_remove_subcommand(CLI::App& command) {
   return std::make_unique<RemoveSubcommand>(command);
 }
 std::unique_ptr<Subcommand> make_inspect_subcommand(CLI::App& command) {
-  return std::make_unique<InspectSubcommand>(command);
+  return std::make_unique<TellSubcommand<InspectOptions>>(command);
+}
+std::unique_ptr<Subcommand> make_stats_subcommand(CLI::App& command) {
+  command.footer(
+      "Sizes are in bytes. host.resident has the guest's RAM in it as far as it is backed; host.cpu_user_us has the\n"
+      "guest's own time; guest.* is what the guest says, and missing when it has no virtio-balloon driver.\n");
+  return std::make_unique<TellSubcommand<StatsOptions>>(command);
 }
 
 }  // namespace minivm

@@ -20,6 +20,7 @@
 #include "cli/options.h"
 #include "cli/process_start.h"
 #include "cli/run_command.h"
+#include "cli/stats_command.h"
 #include "vmm/exec_session.h"
 #include "vmm/upload.h"
 
@@ -37,6 +38,7 @@ int execute(const KillOptions& options) { return kill_command(options); }
 int execute(const WaitOptions& options) { return wait_command(options); }
 int execute(const RemoveOptions& options) { return remove_command(options); }
 int execute(const InspectOptions& options) { return inspect_command(options); }
+int execute(const StatsOptions& options) { return stats_command(options); }
 int execute(const DoctorOptions& options) { return doctor_command(options); }
 int execute(const BenchOptions& options) { return bench_command(options); }
 int execute(const Finished& finished) { return finished.exit_code; }

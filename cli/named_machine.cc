@@ -83,6 +83,7 @@ std::unique_ptr<MachineSocket> NamedMachine::open(Machine& machine, SocketClient
       machine.end({MachineEnd::Reason::stopped, "the process that waited for it ended"});
     });
   }
+  requests.statistics = [&machine](auto on_statistics) { machine.statistics(std::move(on_statistics)); };
   return std::make_unique<MachineSocket>(registration_.listen(), machine.loop(), machine.channel(),
                                          std::move(requests));
 }

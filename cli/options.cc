@@ -44,6 +44,7 @@ constexpr std::array verbs{
          false},
     Verb{"rm", "Remove what machines that have ended left behind", running_group, make_remove_subcommand, false},
     Verb{"inspect", "Tell all about machines", running_group, make_inspect_subcommand, false},
+    Verb{"stats", "Tell what machines use: memory, CPU time, exits", running_group, make_stats_subcommand, false},
     Verb{"doctor", "Check what this host can do, and say how to mend what it cannot", host_group,
          make_doctor_subcommand, false},
     Verb{"bench", "Measure boots of a machine", host_group, make_bench_subcommand, true},

@@ -106,6 +106,11 @@ struct InspectOptions {
   bool json = false;
 };
 
+struct StatsOptions {
+  std::vector<std::string> machines;
+  bool json = false;
+};
+
 /// Said and done: help, version, or a complaint.
 struct Finished {
   int exit_code = 0;
@@ -113,7 +118,7 @@ struct Finished {
 
 using Options =
     std::variant<BootOptions, RunOptions, ExecOptions, CopyOptions, ListOptions, LogsOptions, StopOptions, KillOptions,
-                 WaitOptions, RemoveOptions, InspectOptions, DoctorOptions, BenchOptions, Finished>;
+                 WaitOptions, RemoveOptions, InspectOptions, StatsOptions, DoctorOptions, BenchOptions, Finished>;
 
 /// Reads the command line. Prints help to stdout and complaints to stderr; otherwise has no side effects but the log
 /// level.

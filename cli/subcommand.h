@@ -41,6 +41,7 @@ std::unique_ptr<Subcommand> make_kill_subcommand(CLI::App& command);
 std::unique_ptr<Subcommand> make_wait_subcommand(CLI::App& command);
 std::unique_ptr<Subcommand> make_remove_subcommand(CLI::App& command);
 std::unique_ptr<Subcommand> make_inspect_subcommand(CLI::App& command);
+std::unique_ptr<Subcommand> make_stats_subcommand(CLI::App& command);
 std::unique_ptr<Subcommand> make_doctor_subcommand(CLI::App& command);
 std::unique_ptr<Subcommand> make_bench_subcommand(CLI::App& command);
 

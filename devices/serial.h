@@ -9,13 +9,14 @@
 
 #include "base/fd.h"
 #include "devices/bus.h"
+#include "devices/input_port.h"
 
 namespace minivm {
 
 /// A 16550A UART with its 16-byte receive FIFO, as the PC's COM1 (PC16550D data sheet). Bytes go out at once, at any
 /// divisor; `sink` can hold the transmitter busy. The registers may be used by any vCPU and the rest of the interface
 /// by any thread: one mutex guards all.
-class Serial final : public BusDevice {
+class Serial final : public BusDevice, public InputPort {
  public:
   static constexpr std::size_t fifo_size = 16;
 
@@ -28,13 +29,10 @@ class Serial final : public BusDevice {
   /// Signalled once for each new cause of an interrupt: for an edge-triggered line.
   int interrupt_fd() const noexcept { return line_.fd(); }
 
-  /// How many bytes of input the receive FIFO can take now.
-  std::size_t room() const;
-  /// Gives the guest input; bytes beyond `room` are not taken. The number of bytes taken.
-  std::size_t push_input(std::span<const std::byte> bytes);
-  /// `on_room` is called when the guest has emptied the FIFO of input: on its vCPU's thread, without the mutex. Set it
-  /// before the guest runs.
-  void on_room(std::function<void()> on_room) { on_room_ = std::move(on_room); }
+  // The receive FIFO. That there is room is said on the guest's vCPU's thread, without the mutex.
+  std::size_t room() const override;
+  std::size_t push_input(std::span<const std::byte> bytes) override;
+  void on_room(std::function<void()> on_room) override { on_room_ = std::move(on_room); }
   /// The sink takes bytes again.
   void resume_output();
 

@@ -52,6 +52,7 @@ Outcome reach_host(Boot& boot) noexcept {
                               set_verbose((boot.config.flags & GuestConfig::verbose) != 0);
                               return load_modules();
                             });
+  open_console();
   boot.stamps.modules_loaded_ns = boot_time_ns();
   const Outcome unreachable =
       in_turn([&] { return boot.channel.connect(); }, [&] { return boot.channel.greet(boot.stamps); },

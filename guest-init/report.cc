@@ -9,6 +9,7 @@ namespace minivm::guest {
 namespace {
 
 bool is_verbose = false;
+bool has_console = false;
 
 void write_line(const Text<512>& line) noexcept {
   // One write, so that the kernel's own lines do not cut it. There is nobody to tell when the console refuses it.
@@ -18,11 +19,16 @@ void write_line(const Text<512>& line) noexcept {
 }  // namespace
 
 void open_console() noexcept {
-  for (int fd = 0; fd <= STDERR_FILENO; ++fd) {
-    if (fcntl(fd, F_GETFD) >= 0) continue;
-    // The lowest free number is `fd` itself: all below it are open.
-    if (open("/dev/console", O_RDWR | O_NOCTTY) < 0) open("/dev/null", O_RDWR);
+  if (has_console) return;
+  int fd = open("/dev/console", O_RDWR | O_NOCTTY);
+  has_console = fd >= 0;
+  // Until then whoever shows the kernel's log shows what is said here.
+  if (fd < 0) fd = open("/dev/kmsg", O_WRONLY);
+  if (fd < 0) fd = open("/dev/null", O_RDWR);
+  for (int standard = 0; fd >= 0 && standard <= STDERR_FILENO; ++standard) {
+    if (standard != fd) dup2(fd, standard);
   }
+  if (fd > STDERR_FILENO) close(fd);
 }
 
 void set_verbose(bool verbose) noexcept { is_verbose = verbose; }

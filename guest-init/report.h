@@ -6,8 +6,9 @@
 
 namespace minivm::guest {
 
-/// Makes fds 0 to 2 the console where the kernel did not, /dev/null when there is none. Everything that is opened
-/// later gets a higher number, which the exec server relies on.
+/// Makes fds 0 to 2 the console, and has no effect once they are. It may be there only after a module brought its
+/// driver; before, they are the kernel's log. Everything that is opened later gets a higher number, which the exec
+/// server relies on.
 void open_console() noexcept;
 
 /// Steps are told to the console only after `set_verbose(true)`.

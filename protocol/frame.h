@@ -36,11 +36,13 @@ enum class FrameType : std::uint16_t {
   // Only on a machine's control socket, protocol/machine_socket.h. To the client:
   refused = 32,  // Refused: the request cannot be served, or not any more
   ended = 33,    // Ended: the machine has ended; the last frame for those that asked to watch
+  stats = 34,    // Stats: the answer to ask_stats
   // from the client:
-  keep = 48,   // no payload: the exec outlives this connection
-  watch = 49,  // no payload: tell when the machine ends
-  stop = 50,   // Stop: let the machine end, and watch
-  kill = 51,   // no payload: end the machine now, and watch
+  keep = 48,       // no payload: the exec outlives this connection
+  watch = 49,      // no payload: tell when the machine ends
+  stop = 50,       // Stop: let the machine end, and watch
+  kill = 51,       // no payload: end the machine now, and watch
+  ask_stats = 52,  // no payload
 };
 
 /// {u32 payload length, u16 type, u16 flags (zero), u32 exec id}, little-endian, then the payload.

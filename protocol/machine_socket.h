@@ -2,7 +2,10 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
+#include <string>
 #include <string_view>
+#include <utility>
 
 #include "protocol/wire.h"
 
@@ -50,6 +53,33 @@ struct Stop {
   static std::optional<Stop> decode(Reader reader) noexcept {
     Stop message{reader.get<std::uint32_t>()};
     return reader.ok() ? std::optional(message) : std::nullopt;
+  }
+};
+
+/// Numbers by their names.
+struct Stats {
+  static constexpr std::size_t max_entries = 256;
+
+  std::span<const std::pair<std::string, std::uint64_t>> entries;
+
+  void encode(Writer& writer) const noexcept {
+    writer.put(static_cast<std::uint32_t>(entries.size()));
+    for (const auto& [name, value] : entries) {
+      writer.put_string(name);
+      writer.put(value);
+    }
+  }
+  /// Calls `on_entry(name, value)` for each; false when they are malformed.
+  template <typename OnEntry>
+  static bool decode(Reader reader, OnEntry on_entry) {
+    const auto count = reader.get<std::uint32_t>();
+    if (count > max_entries) return false;
+    for (std::uint32_t i = 0; i < count && reader.ok(); ++i) {
+      const std::string_view name = reader.get_string();
+      const auto value = reader.get<std::uint64_t>();
+      if (reader.ok()) on_entry(name, value);
+    }
+    return reader.ok();
   }
 };
 

@@ -26,6 +26,11 @@ bool ConsoleOutput::write(std::span<const std::byte> bytes) {
   return true;
 }
 
+std::size_t ConsoleOutput::room() const {
+  const std::lock_guard lock(mutex_);
+  return closed_ ? max_pending : max_pending - pending_.size();
+}
+
 void ConsoleOutput::flush() {
   bool blocked = false;
   bool room = false;

@@ -13,8 +13,8 @@
 
 namespace minivm {
 
-/// Carries the serial port's output to a file of the host, in batches, and remembers the end of it. Neither the vCPU
-/// that writes nor the loop ever waits for the reader: when too much is pending, the UART is told to be busy.
+/// Carries the output of the guest's console to a file of the host, in batches, and remembers the end of it. Neither
+/// the vCPU that writes nor the loop ever waits for the reader: when too much is pending, the guest is made to wait.
 class ConsoleOutput {
  public:
   static constexpr std::size_t max_pending = std::size_t{64} << 10;
@@ -28,6 +28,8 @@ class ConsoleOutput {
   /// False when no more should come before `on_room`: what does not fit by then is remembered, but not carried. Any
   /// thread.
   bool write(std::span<const std::byte> bytes);
+  /// How many bytes `write` would carry now; `on_room` follows when there are none. Any thread.
+  std::size_t room() const;
   /// Writes what is pending as far as the sink takes it at once, and nothing from then on. Loop's thread, or after it.
   void close();
 

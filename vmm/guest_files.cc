@@ -84,8 +84,11 @@ boot::Initramfs make_initramfs(const MachineConfig& config, const std::vector<st
   return initramfs;
 }
 
-std::string make_command_line(const MachineConfig& config, bool has_acpi) {
-  std::string line = fmt::format("rdinit=/{} console=ttyS0 panic=-1", protocol::initramfs::init);
+std::string make_command_line(const MachineConfig& config, bool has_acpi, bool on_console_port) {
+  // hvc0 begins where its driver does: until then the kernel speaks through the serial port, and never on both.
+  const std::string console =
+      on_console_port ? fmt::format("earlycon=uart8250,io,{:#x} console=hvc0", layout::com1) : "console=ttyS0";
+  std::string line = fmt::format("rdinit=/{} {} panic=-1", protocol::initramfs::init, console);
   if (!config.verbose_guest) line += " quiet";
   // The crypto self-tests are most of a stock kernel's boot; the TSC is the host's, which KVM vouches for.
   line += " cryptomgr.notests tsc=reliable no_timer_check 8250.nr_uarts=1";

@@ -54,6 +54,7 @@ std::vector<KernelNeed> kernel_needs(const MachineConfig& config, boot::Transpor
       {"CONFIG_HW_RANDOM_VIRTIO", "virtio_rng", false},
       {"CONFIG_VIRTIO_BALLOON", "virtio_balloon", false},
   };
+  if (config.console_port == ConsolePort::virtio) needs.push_back({"CONFIG_VIRTIO_CONSOLE", "virtio_console"});
   const bool root_disk = config.root.kind == Root::Kind::disk;
   if (root_disk || !config.disks.empty()) needs.push_back({"CONFIG_VIRTIO_BLK", "virtio_blk"});
   if (config.network.kind != Network::Kind::none) needs.push_back({"CONFIG_VIRTIO_NET", "virtio_net"});
@@ -63,6 +64,11 @@ std::vector<KernelNeed> kernel_needs(const MachineConfig& config, boot::Transpor
   }
   if (config.root.throw_away) needs.push_back({"CONFIG_OVERLAY_FS", "overlay"});
   return needs;
+}
+
+bool uses_console_port(const MachineConfig& config, const boot::Kernel& kernel) {
+  if (config.console_port != ConsolePort::automatic) return config.console_port == ConsolePort::virtio;
+  return kernel.config() && kernel.config()->built_in("CONFIG_VIRTIO_CONSOLE");
 }
 
 std::vector<std::string> find_guest_modules(const boot::Kernel& kernel, const std::string& module_directory,

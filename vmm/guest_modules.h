@@ -22,6 +22,9 @@ struct KernelNeed {
 std::vector<KernelNeed> kernel_needs(const MachineConfig& config, boot::Transport transport,
                                      const std::string& root_filesystem);
 
+/// Whether the guest's console is on virtio-console.
+bool uses_console_port(const MachineConfig& config, const boot::Kernel& kernel);
+
 /// The module files to load, in order, so that all `needs` are met. Throws std::runtime_error that names the option
 /// or the module when a required one is missing.
 std::vector<std::string> find_guest_modules(const boot::Kernel& kernel, const std::string& module_directory,

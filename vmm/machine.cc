@@ -23,6 +23,9 @@
 namespace minivm {
 namespace {
 
+/// A guest may have no time for it, or no driver.
+constexpr std::chrono::seconds guest_statistics_deadline{1};
+
 boot::Discovery to_boot(DeviceDiscovery discovery) {
   switch (discovery) {
     case DeviceDiscovery::acpi:
@@ -59,7 +62,9 @@ Machine::Machine(const MachineConfig& config, HostFile console, Events events)
   vsock_ = vsock.get();
   add_virtio(std::move(vsock), loop_);
   add_virtio(std::make_unique<virtio::Rng>(), loop_);
-  add_virtio(std::make_unique<virtio::Balloon>(memory_), loop_);
+  auto balloon = std::make_unique<virtio::Balloon>(memory_);
+  balloon_ = balloon.get();
+  add_virtio(std::move(balloon), loop_);
   add_disks(config);
   if (config.network.kind != Network::Kind::none) {
     EventLoop& loop = add_device_loop("net");
@@ -89,7 +94,10 @@ Machine::~Machine() {
 
 void Machine::add_legacy_devices() {
   serial_ = std::make_unique<Serial>([this](std::span<const std::byte> bytes) { return console_.write(bytes); });
-  console_.on_room([this] { serial_->resume_output(); });
+  console_.on_room([this] {
+    serial_->resume_output();
+    if (console_port_ != nullptr) console_port_->resume_output();
+  });
   power_ = std::make_unique<PowerPorts>(
       [this] {
         end({MachineEnd::Reason::power_off, {}});
@@ -125,6 +133,24 @@ void Machine::add_virtio(std::unique_ptr<virtio::VirtioDevice> device, EventLoop
   virtio_.push_back({std::move(device), &loop});
 }
 
+void Machine::add_console_port() {
+  auto port = std::make_unique<virtio::Console>(virtio::Console::Sink{
+      .room = [this] { return console_.room(); },
+      .write = [this](std::span<const std::byte> bytes) { console_.write(bytes); },
+  });
+  console_port_ = port.get();
+  add_virtio(std::move(port), loop_);
+}
+
+InputPort& Machine::input() noexcept {
+  if (console_port_ != nullptr) return *console_port_;
+  return *serial_;
+}
+
+void Machine::resize_console(std::uint16_t columns, std::uint16_t rows) noexcept {
+  if (console_port_ != nullptr) console_port_->resize(columns, rows);
+}
+
 void Machine::place_devices(boot::Transport transport) {
   if (transport == boot::Transport::pci) {
     slots_ = std::make_unique<PciSlots>(memory_, mmio_, vm_);
@@ -144,6 +170,8 @@ boot::CpuState Machine::load_guest(const MachineConfig& config) {
   const std::string filesystem =
       config.root.kind == Root::Kind::disk ? probe_filesystem(config.root.disk.path) : std::string();
   const boot::Transport transport = boot::choose_transport(kernel, to_boot(config.transport));
+  const bool on_hvc = uses_console_port(config, kernel);
+  if (on_hvc) add_console_port();
   place_devices(transport);
   const std::vector<std::string> modules = find_guest_modules(
       kernel, find_modules(config, choice.path, kernel.release()), kernel_needs(config, transport, filesystem));
@@ -156,7 +184,7 @@ boot::CpuState Machine::load_guest(const MachineConfig& config) {
       boot::load(memory_, {.kernel = kernel,
                            .initramfs = initramfs,
                            .platform = platform_,
-                           .command_line = make_command_line(config, discovery == boot::Discovery::acpi),
+                           .command_line = make_command_line(config, discovery == boot::Discovery::acpi, on_hvc),
                            .discovery = discovery});
   timing_.kernel_mapped = monotonic_ns();  // only this thread's while it loads
   return state;
@@ -223,6 +251,26 @@ Timing Machine::timing() const noexcept {
   Timing timing = timing_;
   timing.first_run = vcpus_.front()->first_run_ns();
   return timing;
+}
+
+void Machine::statistics(std::function<void(const MachineStatistics&)> on_statistics) {
+  struct Collected {
+    MachineStatistics statistics;
+    std::function<void(const MachineStatistics&)> on_statistics;
+    EventLoop::TimerId timer = 0;
+  };
+  auto collected = std::make_shared<Collected>(MachineStatistics{}, std::move(on_statistics));
+  append_process_statistics(collected->statistics);
+  append_exit_statistics(collected->statistics, vcpus_);
+  const auto finish = [collected] { std::exchange(collected->on_statistics, nullptr)(collected->statistics); };
+  const bool asked = balloon_->request_statistics([this, collected, finish](const virtio::MemoryStatistics& guest) {
+    if (!collected->on_statistics) return;  // too late
+    append_guest_statistics(collected->statistics, guest);
+    loop_.cancel(collected->timer);
+    finish();
+  });
+  if (!asked) return finish();
+  collected->timer = loop_.after(guest_statistics_deadline, finish);
 }
 
 MachineEnd Machine::run() {

@@ -13,8 +13,11 @@
 #include "boot/kernel.h"
 #include "boot/platform.h"
 #include "devices/bus.h"
+#include "devices/input_port.h"
 #include "devices/power.h"
 #include "devices/serial.h"
+#include "devices/virtio/balloon.h"
+#include "devices/virtio/console.h"
 #include "devices/virtio/device.h"
 #include "devices/virtio/vsock.h"
 #include "minivm/config.h"
@@ -26,6 +29,7 @@
 #include "vmm/guest_clock.h"
 #include "vmm/kvm.h"
 #include "vmm/loop_thread.h"
+#include "vmm/machine_statistics.h"
 #include "vmm/vcpu.h"
 #include "vmm/vsock_door.h"
 
@@ -63,10 +67,17 @@ class Machine {
   /// The loop that `run` turns: all but disks and the network lives on its thread.
   EventLoop& loop() noexcept { return loop_; }
   CommandChannel& channel() noexcept { return *channel_; }
-  Serial& serial() noexcept { return *serial_; }
+  /// Where the guest's console takes input from.
+  InputPort& input() noexcept;
+  /// Tells the guest the size of the terminal that its console is on; a serial port cannot. Loop's thread, or before.
+  void resize_console(std::uint16_t columns, std::uint16_t rows) noexcept;
   const ConsoleOutput& console() const noexcept { return console_; }
   /// What it reached until now; of an exec only its owner knows. Loop's thread, or without one running.
   Timing timing() const noexcept;
+
+  /// Collects the machine's numbers; the guest gets a second to add its own. `on_statistics` is called once, on the
+  /// loop's thread. Loop's thread.
+  void statistics(std::function<void(const MachineStatistics&)> on_statistics);
 
   /// Runs the guest on this thread's loop until something ends it; the first reason counts.
   MachineEnd run();
@@ -83,6 +94,7 @@ class Machine {
   void add_virtio(std::unique_ptr<virtio::VirtioDevice> device, EventLoop& loop);
   void add_disks(const MachineConfig& config);
   void add_legacy_devices();
+  void add_console_port();
   void place_devices(boot::Transport transport);
   boot::CpuState load_guest(const MachineConfig& config);
   void connect_to_kvm();
@@ -99,7 +111,9 @@ class Machine {
   ConsoleOutput console_;
   std::vector<std::unique_ptr<LoopThread>> device_loops_;
   std::vector<Device> virtio_;
-  virtio::Vsock* vsock_ = nullptr;  // in virtio_
+  virtio::Vsock* vsock_ = nullptr;           // in virtio_
+  virtio::Balloon* balloon_ = nullptr;       // in virtio_
+  virtio::Console* console_port_ = nullptr;  // in virtio_, if the guest has one
   std::unique_ptr<Serial> serial_;
   std::unique_ptr<PowerPorts> power_;
   std::unique_ptr<CommandChannel> channel_;

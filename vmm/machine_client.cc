@@ -136,6 +136,8 @@ void MachineClient::stop(std::chrono::milliseconds deadline) {
   send_frame(FrameType::stop, protocol::Stop{static_cast<std::uint32_t>(deadline.count())});
 }
 
+void MachineClient::ask_statistics() { send_frame(FrameType::ask_stats, protocol::Empty{}); }
+
 void MachineClient::kill() { send_frame(FrameType::kill, protocol::Empty{}); }
 
 template <typename Message>
@@ -213,6 +215,13 @@ bool MachineClient::on_frame(const FrameHeader& header, std::span<const std::byt
     case FrameType::ended:
       if (const auto ended = protocol::Ended::decode(reader)) events.ended(static_cast<int>(ended->exit_code));
       return true;
+    case FrameType::stats: {
+      MachineStatistics statistics;
+      const bool understood = protocol::Stats::decode(
+          reader, [&](std::string_view name, std::uint64_t value) { statistics.emplace_back(name, value); });
+      if (understood) events.statistics(statistics);
+      return understood;
+    }
     default:  // from a later version
       return true;
   }

@@ -10,6 +10,7 @@
 #include "minivm/run.h"
 #include "protocol/messages.h"
 #include "vmm/frame_buffer.h"
+#include "vmm/machine_statistics.h"
 
 namespace minivm {
 
@@ -22,6 +23,7 @@ class MachineClient {
     std::function<void(const ExitStatus& status)> exited = [](const ExitStatus&) {};
     std::function<void(int exit_code, std::string reason)> refused = [](int, const std::string&) {};
     std::function<void(int exit_code)> ended = [](int) {};  // the machine
+    std::function<void(const MachineStatistics&)> statistics = [](const MachineStatistics&) {};
   };
 
   /// Throws std::runtime_error: there is no such machine, or it has ended.
@@ -41,6 +43,7 @@ class MachineClient {
   void watch();
   void stop(std::chrono::milliseconds deadline);
   void kill();
+  void ask_statistics();
 
   /// Takes what has come, waiting for it when there is nothing. False when the machine's process has closed the
   /// connection. Throws std::runtime_error when it does not speak this protocol.

@@ -98,9 +98,24 @@ bool SocketClient::on_frame(const FrameHeader& header, std::span<const std::byte
       watches_ = true;
       requests_.kill();
       return true;
+    case FrameType::ask_stats:
+      on_ask_stats();
+      return true;
     default:  // from a later version
       return true;
   }
+}
+
+/// One answer at a time, however often a client asks.
+void SocketClient::on_ask_stats() {
+  if (wants_statistics_ || !requests_.statistics) return;
+  wants_statistics_ = true;
+  requests_.statistics([later = later_](const MachineStatistics& statistics) {
+    later([statistics](SocketClient& client) {
+      client.wants_statistics_ = false;
+      client.send(FrameType::stats, protocol::Stats{statistics});
+    });
+  });
 }
 
 /// One that speaks another version learns which one is spoken here, and that is all.

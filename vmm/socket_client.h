@@ -14,6 +14,7 @@
 #include "protocol/messages.h"
 #include "vmm/command_channel.h"
 #include "vmm/frame_buffer.h"
+#include "vmm/machine_statistics.h"
 
 namespace minivm {
 
@@ -25,6 +26,7 @@ class SocketClient {
   struct Requests {
     std::function<void(std::chrono::milliseconds deadline)> stop;
     std::function<void()> kill;
+    std::function<void(std::function<void(const MachineStatistics&)> on_statistics)> statistics;
   };
   /// Runs `task` on this client later, if it is still there.
   using Later = std::function<void(std::function<void(SocketClient&)> task)>;
@@ -49,6 +51,7 @@ class SocketClient {
 
   bool take_descriptors(msghdr& message);
   bool on_frame(const protocol::FrameHeader& header, std::span<const std::byte> payload);
+  void on_ask_stats();
   bool on_hello(protocol::Reader reader);
   void on_exec(std::uint32_t id, protocol::Reader reader);
   void start(const protocol::Exec& request);
@@ -65,6 +68,7 @@ class SocketClient {
   std::vector<UniqueFd> descriptors_;
   bool greeted_ = false;
   bool watches_ = false;
+  bool wants_statistics_ = false;  // an answer is on its way
   bool keeps_ = false;
   ExecState exec_state_ = ExecState::none;
   std::uint32_t client_id_ = 0;  // the client's name for its exec

@@ -42,6 +42,7 @@ kvm_run* map_run(int fd, std::size_t size) {
 
 Vcpu::Vcpu(UniqueFd fd, std::uint32_t id, std::size_t run_mapping_size, const GuestMemory& memory, VcpuBuses buses)
     : fd_(std::move(fd)),
+      statistics_(open_kvm_statistics(fd_.get())),
       id_(id),
       run_size_(run_mapping_size),
       run_(map_run(fd_.get(), run_mapping_size)),

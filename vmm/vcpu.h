@@ -13,6 +13,7 @@
 #include "base/guest_memory.h"
 #include "boot/cpu_state.h"
 #include "devices/bus.h"
+#include "vmm/kvm_statistics.h"
 
 namespace minivm {
 
@@ -47,6 +48,10 @@ class Vcpu {
 
   void set_cpuid(std::span<const kvm_cpuid_entry2> entries);
   void set_boot_msrs();
+  /// KVM's counters of these names. Any thread.
+  std::vector<std::pair<std::string, std::uint64_t>> statistics(std::span<const std::string_view> names) const {
+    return read_kvm_statistics(statistics_.get(), names);
+  }
   /// KHz of the guest's TSC; 0 when KVM does not say.
   std::uint32_t tsc_khz() const noexcept;
   /// Registers of the first vCPU; the others wait in the kernel for the guest to start them.
@@ -68,6 +73,7 @@ class Vcpu {
   std::string describe_internal_error() const;
 
   UniqueFd fd_;
+  UniqueFd statistics_;  // from the start: KVM answers ioctls of a vCPU only while it is not in KVM_RUN
   std::uint32_t id_;
   std::size_t run_size_;
   kvm_run* run_;

@@ -16,6 +16,7 @@ constexpr std::uint64_t feature_bit(unsigned number) noexcept { return std::uint
 namespace device_id {
 inline constexpr std::uint32_t net = 1;
 inline constexpr std::uint32_t blk = 2;
+inline constexpr std::uint32_t console = 3;
 inline constexpr std::uint32_t rng = 4;
 inline constexpr std::uint32_t balloon = 5;
 inline constexpr std::uint32_t vsock = 19;
@@ -230,6 +231,24 @@ static_assert(sizeof(Range) == 16);
 /// What a request ends with.
 enum class Status : std::uint8_t { ok = 0, io_error = 1, unsupported = 2 };
 }  // namespace blk
+
+/// Console device (5.3), one port.
+namespace console {
+inline constexpr std::uint64_t feature_size = feature_bit(0);
+
+// Queues (5.3.2).
+inline constexpr std::uint16_t receive_queue = 0;
+inline constexpr std::uint16_t transmit_queue = 1;
+
+/// Configuration layout (5.3.4).
+struct Config {
+  std::uint16_t cols = 0;
+  std::uint16_t rows = 0;
+  std::uint32_t max_nr_ports = 0;
+  std::uint32_t emerg_wr = 0;
+};
+static_assert(sizeof(Config) == 12);
+}  // namespace console
 
 /// Memory balloon device (5.5).
 namespace balloon {

@@ -66,6 +66,10 @@ enum class DeviceDiscovery : std::uint8_t { automatic, acpi, fdt, command_line }
 /// What the virtio devices sit on; `automatic` is MMIO unless the kernel's configuration lacks it.
 enum class DeviceTransport : std::uint8_t { automatic, mmio, pci };
 
+/// What the guest's console is on: the 16550, whose every character costs the host two exits, or virtio-console, whose
+/// driver comes later in the boot. `automatic` takes the second when the kernel has the driver built in.
+enum class ConsolePort : std::uint8_t { automatic, serial, virtio };
+
 /// Everything that makes one machine. Empty strings and lists mean "the default".
 struct MachineConfig {
   static constexpr std::uint32_t max_cpus = 64;
@@ -87,6 +91,7 @@ struct MachineConfig {
   std::uint64_t cid = min_cid;            // the guest's vsock address
   std::string vsock_socket;               // Unix socket through which host programs reach guest ports; empty: none
   DeviceDiscovery discovery = DeviceDiscovery::automatic;
+  ConsolePort console_port = ConsolePort::serial;
   DeviceTransport transport = DeviceTransport::automatic;
   bool in_guest_unpack = false;                     // leave decompression, and with it KASLR, to the kernel
   bool verbose_guest = false;                       // kernel and PID 1 tell the console what they do

@@ -45,7 +45,8 @@ void talk_to_client(std::span<const std::byte> bytes) {
   virtio::Vsock vsock(3, loop);
   CommandChannel channel(vsock, loop,
                          {[](const protocol::Hello&) {}, [](const protocol::Ready&) {}, [](const std::string&) {}});
-  const SocketClient::Requests requests{.stop = [](std::chrono::milliseconds) {}, .kill = [] {}};
+  const SocketClient::Requests requests{
+      .stop = [](std::chrono::milliseconds) {}, .kill = [] {}, .statistics = [](const auto&) {}};
   SocketClient client(UniqueFd(ends[1]), channel, requests, [](const std::function<void(SocketClient&)>&) {});
   while (!bytes.empty()) {
     const auto size = std::min<std::size_t>(bytes.size(), static_cast<std::size_t>(bytes.front()) + 1);

@@ -1,7 +1,9 @@
 #include <array>
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <string>
 #include <system_error>
+#include <thread>
 
 #include "tests/temporary_file.h"
 #include "tests/tiny_guest.h"
@@ -90,6 +92,28 @@ TEST_CASE("KVM takes the CPUID of the largest machine, and the boot MSRs") {
     CHECK_NOTHROW(vcpu.set_cpuid(entries));
     CHECK_NOTHROW(vcpu.set_boot_msrs());
   }
+}
+
+TEST_CASE("KVM counts what makes a vCPU leave the guest, and tells while the vCPU is in it") {
+  if (!test::host_has_kvm()) return;
+  TinyGuest guest;
+  RecordingDevice device;
+  guest.port_io.map(0x10, 1, device);
+  const Vcpu& vcpu = guest.add_vcpu(Code().op({0xE6, 0x10}).op({0xEB, 0xFE}));  // out 0x10, al; jmp itself
+  guest.start();
+  const auto end = std::chrono::steady_clock::now() + TinyGuest::patience;
+  while (device.writes().empty() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+  REQUIRE(device.writes().size() == 1);
+  const std::array<std::string_view, 2> names{"no_such_statistic", "exits"};
+  const auto statistics = vcpu.statistics(names);
+  guest.stop();
+  if (guest.kvm.check_extension(KVM_CAP_BINARY_STATS_FD) == 0) {
+    CHECK(statistics.empty());
+    return;
+  }
+  REQUIRE(statistics.size() == 1);
+  CHECK(statistics[0].first == "exits");
+  CHECK(statistics[0].second > 0);
 }
 
 TEST_CASE("An ioeventfd without a value takes every write to its address, of any size") {

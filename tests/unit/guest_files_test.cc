@@ -50,6 +50,9 @@ TEST_CASE("The user's words come last on the command line, so that they win") {
   CHECK_THAT(make_command_line({.append = "quiet loglevel=7"}, true), EndsWith(" quiet loglevel=7"));
   CHECK_THAT(make_command_line({}, true), Contains("rdinit=/minivm/init") && Contains("reboot=a"));
   CHECK_THAT(make_command_line({}, false), Contains("reboot=t"));
+  CHECK_THAT(make_command_line({}, true), Contains(" console=ttyS0 ") && !Contains("hvc0"));
+  CHECK_THAT(make_command_line({}, true, true),
+             Contains(" earlycon=uart8250,io,0x3f8 console=hvc0 ") && !Contains("ttyS0"));
   CHECK_THAT(make_command_line({}, true), Contains(" quiet"));
   CHECK_THAT(make_command_line({.verbose_guest = true}, true), !Contains(" quiet"));
 }

@@ -137,6 +137,21 @@ TEST_CASE("Device discovery has four names and no numbers") {
   }
 }
 
+TEST_CASE("Statistics are of machines that are named") {
+  CHECK(finished({"stats"}) == 125);
+  CHECK(finished({"stats", "--no-such-option", "one"}) == 125);
+  CHECK(finished({"stats", "--help"}) == 0);
+}
+
+TEST_CASE("The console's port has three names") {
+  const auto port = [](const char* what) { return parse_run({"--console-port", what, "ls"}).machine.console_port; };
+  CHECK(parse_run({"ls"}).machine.console_port == ConsolePort::serial);
+  CHECK(port("auto") == ConsolePort::automatic);
+  CHECK(port("serial") == ConsolePort::serial);
+  CHECK(port("virtio") == ConsolePort::virtio);
+  CHECK(finished({"run", "--console-port", "hvc0", "ls"}) == 125);
+}
+
 TEST_CASE("A transport has three names") {
   const auto transport = [](const char* how) { return parse_run({"--transport", how, "ls"}).machine.transport; };
   CHECK(parse_run({"ls"}).machine.transport == DeviceTransport::automatic);

@@ -23,7 +23,8 @@ namespace {
 
 using Strings = std::vector<std::string>;
 using Limits = std::vector<ResourceLimit>;
-using Value = std::variant<std::uint64_t, std::string, Strings, Limits>;
+using Numbers = std::vector<std::pair<std::string, std::uint64_t>>;
+using Value = std::variant<std::uint64_t, std::string, Strings, Limits, Numbers>;
 using Values = std::map<std::string, Value>;
 using Rows = std::vector<Strings>;
 
@@ -68,6 +69,15 @@ void put(Writer& writer, const std::string& type, const Value& value) {
   if (type == "u64") return writer.put(number());
   if (type == "string") return writer.put_string(std::get<std::string>(value));
   if (type == "strings") return put_strings(writer, std::get<Strings>(value));
+  if (type == "numbers") {
+    const auto& numbers = std::get<Numbers>(value);
+    writer.put(static_cast<std::uint32_t>(numbers.size()));
+    for (const auto& [name, each] : numbers) {
+      writer.put_string(name);
+      writer.put(each);
+    }
+    return;
+  }
   REQUIRE(type == "limits");
   const auto& limits = std::get<Limits>(value);
   writer.put(static_cast<std::uint32_t>(limits.size()));
@@ -161,6 +171,8 @@ TEST_CASE("The document's messages are the code's, field by field") {
   CHECK(by_document("Refused", {{"exit_code", 125U}, {"reason", "x"}}) == by_code(Refused{125, "x"}));
   CHECK(by_document("Ended", {{"exit_code", 3U}}) == by_code(Ended{3}));
   CHECK(by_document("Stop", {{"deadline_ms", 4U}}) == by_code(Stop{4}));
+  const Numbers numbers{{"a", 1}, {"bc", 2}};
+  CHECK(by_document("Stats", {{"entries", numbers}}) == by_code(Stats{numbers}));
   CHECK(by_document("Begin", {{"version", 1U}, {"flags", 1U}}) == by_code(copy::Begin{1, 1}));
   CHECK(by_document("Hole", {{"size", 6U}}) == by_code(copy::Hole{6}));
   const copy::Entry entry{
