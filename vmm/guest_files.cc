@@ -88,8 +88,9 @@ std::string make_command_line(const MachineConfig& config, bool has_acpi, bool o
   // hvc0 begins where its driver does: until then the kernel speaks through the serial port, and never on both.
   const std::string console =
       on_console_port ? fmt::format("earlycon=uart8250,io,{:#x} console=hvc0", layout::com1) : "console=ttyS0";
-  std::string line = fmt::format("rdinit=/{} {} panic=-1", protocol::initramfs::init, console);
-  if (!config.verbose_guest) line += " quiet";
+  // First, since an early console begins with all that was said before it, unless it has heard of this.
+  std::string line = config.verbose_guest ? "" : "quiet ";
+  line += fmt::format("rdinit=/{} {} panic=-1", protocol::initramfs::init, console);
   // The crypto self-tests are most of a stock kernel's boot; the TSC is the host's, which KVM vouches for.
   line += " cryptomgr.notests tsc=reliable no_timer_check 8250.nr_uarts=1";
   // Left alone, Linux reboots a hardware-reduced machine through EFI, which is not there, and then through a BIOS;

@@ -217,6 +217,7 @@ CommandChannel::Events Machine::channel_events(Events events) {
           [this](const protocol::Hello& hello) {
             hello_ns_ = monotonic_ns();
             guest_clock_.heard(hello.sent_ns, hello_ns_);
+            if (console_port_ != nullptr) console_port_->announce_size();  // its driver is loaded
           },
       .ready =
           [this, on_ready = std::move(events.ready)](const protocol::Ready& ready) {

@@ -2,6 +2,7 @@
 
 #include <ctime>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 namespace minivm {
 namespace {
@@ -11,14 +12,38 @@ using Json = nlohmann::ordered_json;
 /// The guest's words may be any bytes.
 std::string dump(const Json& json) { return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"; }
 
-/// `read` gets the object; a field that is missing or of another type makes it nothing.
-template <typename Record, typename Read>
-std::optional<Record> parse(const std::string& text, Read read) {
+template <typename Record, typename Value>
+struct Field {
+  const char* name;
+  Value Record::*value;
+};
+
+/// The fields of a record, in the order they are written in.
+constexpr std::tuple machine_fields{Field{"name", &MachineRecord::name},       Field{"pid", &MachineRecord::pid},
+                                    Field{"created", &MachineRecord::created}, Field{"ready", &MachineRecord::ready},
+                                    Field{"kept", &MachineRecord::kept},       Field{"kernel", &MachineRecord::kernel},
+                                    Field{"cpus", &MachineRecord::cpus},       Field{"memory", &MachineRecord::memory},
+                                    Field{"cid", &MachineRecord::cid},         Field{"images", &MachineRecord::images},
+                                    Field{"command", &MachineRecord::command}};
+constexpr std::tuple end_fields{Field{"ended", &EndRecord::ended},   Field{"exit_code", &EndRecord::exit_code},
+                                Field{"signal", &EndRecord::signal}, Field{"killed", &EndRecord::killed},
+                                Field{"reason", &EndRecord::reason}, Field{"console", &EndRecord::console}};
+
+template <typename Record, typename... Values>
+std::string write(const Record& record, const std::tuple<Field<Record, Values>...>& fields) {
+  Json json;
+  std::apply([&](const auto&... field) { ((json[field.name] = record.*field.value), ...); }, fields);
+  return dump(json);
+}
+
+/// Nothing when a field is missing or of another type.
+template <typename Record, typename... Values>
+std::optional<Record> parse(const std::string& text, const std::tuple<Field<Record, Values>...>& fields) {
   const Json json = Json::parse(text, nullptr, false);
   if (!json.is_object()) return std::nullopt;
   Record record;
   try {
-    read(json, record);
+    std::apply([&](const auto&... field) { (json.at(field.name).get_to(record.*field.value), ...); }, fields);
   } catch (const Json::exception&) {
     return std::nullopt;
   }
@@ -27,55 +52,13 @@ std::optional<Record> parse(const std::string& text, Read read) {
 
 }  // namespace
 
-std::string to_json(const MachineRecord& record) {
-  return dump({{"name", record.name},
-               {"pid", record.pid},
-               {"created", record.created},
-               {"ready", record.ready},
-               {"kept", record.kept},
-               {"kernel", record.kernel},
-               {"cpus", record.cpus},
-               {"memory", record.memory},
-               {"cid", record.cid},
-               {"images", record.images},
-               {"command", record.command}});
-}
+std::string to_json(const MachineRecord& record) { return write(record, machine_fields); }
 
-std::string to_json(const EndRecord& record) {
-  return dump({{"ended", record.ended},
-               {"exit_code", record.exit_code},
-               {"signal", record.signal},
-               {"killed", record.killed},
-               {"reason", record.reason},
-               {"console", record.console}});
-}
+std::string to_json(const EndRecord& record) { return write(record, end_fields); }
 
-std::optional<MachineRecord> machine_from_json(const std::string& text) {
-  return parse<MachineRecord>(text, [](const Json& json, MachineRecord& record) {
-    json.at("name").get_to(record.name);
-    json.at("pid").get_to(record.pid);
-    json.at("created").get_to(record.created);
-    json.at("ready").get_to(record.ready);
-    json.at("kept").get_to(record.kept);
-    json.at("kernel").get_to(record.kernel);
-    json.at("cpus").get_to(record.cpus);
-    json.at("memory").get_to(record.memory);
-    json.at("cid").get_to(record.cid);
-    json.at("images").get_to(record.images);
-    json.at("command").get_to(record.command);
-  });
-}
+std::optional<MachineRecord> machine_from_json(const std::string& text) { return parse(text, machine_fields); }
 
-std::optional<EndRecord> end_from_json(const std::string& text) {
-  return parse<EndRecord>(text, [](const Json& json, EndRecord& record) {
-    json.at("ended").get_to(record.ended);
-    json.at("exit_code").get_to(record.exit_code);
-    json.at("signal").get_to(record.signal);
-    json.at("killed").get_to(record.killed);
-    json.at("reason").get_to(record.reason);
-    json.at("console").get_to(record.console);
-  });
-}
+std::optional<EndRecord> end_from_json(const std::string& text) { return parse(text, end_fields); }
 
 EndRecord end_of(const RunResult& result) {
   return {.ended = std::time(nullptr),

@@ -105,7 +105,10 @@ void Console::resize(std::uint16_t columns, std::uint16_t rows) noexcept {
     config.cols = columns;
     config.rows = rows;
   });
-  // Linux takes the size only from this interrupt, or when the port is opened.
+  announce_size();
+}
+
+void Console::announce_size() noexcept {
   if (active_ && (active_->features & console::feature_size) != 0) active_->interrupt->signal_configuration();
 }
 

@@ -52,6 +52,9 @@ class Console final : public VirtioDevice, public InputPort {
   void resume_output() noexcept;
   /// The size of the user's terminal.
   void resize(std::uint16_t columns, std::uint16_t rows) noexcept;
+  /// Makes the driver look at the size: Linux' does so only for this interrupt, also in the beginning, and not before
+  /// it has made a terminal of the port.
+  void announce_size() noexcept;
 
  private:
   Virtqueue* queue(std::uint16_t index) noexcept;

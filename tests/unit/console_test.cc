@@ -125,7 +125,7 @@ TEST_CASE_METHOD(Fixture, "input is bounded whether the guest has a driver or no
   CHECK(rooms == 1);
 }
 
-TEST_CASE_METHOD(Fixture, "buffers of the wrong direction go back as they came") {
+TEST_CASE_METHOD(Fixture, "buffers of the wrong direction go back as they came (rule 12)") {
   start();
   tx.writable(16).offer();
   device.on_notify(console::transmit_queue);
@@ -140,8 +140,11 @@ TEST_CASE_METHOD(Fixture, "buffers of the wrong direction go back as they came")
 
 TEST_CASE_METHOD(Fixture, "the size of the terminal is told, and that it changed") {
   device.resize(80, 24);
-  CHECK(interrupt.status() == 0);  // there is no driver yet; it will read the size
+  CHECK(interrupt.status() == 0);  // there is no driver yet
   start();
+  device.announce_size();
+  CHECK(interrupt.status() == Interrupt::configuration_change);
+  interrupt.acknowledge(Interrupt::configuration_change);
   const std::uint32_t before = device.config_generation();
   device.resize(132, 50);
   CHECK(interrupt.status() == Interrupt::configuration_change);
@@ -171,7 +174,7 @@ TEST_CASE_METHOD(Fixture, "a reset forgets what the guest had not sent, and keep
   CHECK(again.take_used()->written == 1);
 }
 
-TEST_CASE_METHOD(Fixture, "a console whose ring is broken asks for a reset") {
+TEST_CASE_METHOD(Fixture, "a console whose ring is broken asks for a reset (rule 5)") {
   start();
   tx.set_available_idx(999);
   device.on_notify(console::transmit_queue);

@@ -10,6 +10,7 @@ namespace {
 
 using Catch::Matchers::Contains;
 using Catch::Matchers::EndsWith;
+using Catch::Matchers::StartsWith;
 
 /// The names that cpio finds in the archive, in order.
 std::string names(const boot::Initramfs& initramfs) {
@@ -53,8 +54,8 @@ TEST_CASE("The user's words come last on the command line, so that they win") {
   CHECK_THAT(make_command_line({}, true), Contains(" console=ttyS0 ") && !Contains("hvc0"));
   CHECK_THAT(make_command_line({}, true, true),
              Contains(" earlycon=uart8250,io,0x3f8 console=hvc0 ") && !Contains("ttyS0"));
-  CHECK_THAT(make_command_line({}, true), Contains(" quiet"));
-  CHECK_THAT(make_command_line({.verbose_guest = true}, true), !Contains(" quiet"));
+  CHECK_THAT(make_command_line({}, true), StartsWith("quiet "));
+  CHECK_THAT(make_command_line({.verbose_guest = true}, true), !StartsWith("quiet "));
 }
 
 }  // namespace

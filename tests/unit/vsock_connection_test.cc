@@ -86,7 +86,7 @@ TEST_CASE("a dialled connection lives from the response on") {
   }
 }
 
-TEST_CASE("the guest's room is what it announced less what is on its way, modulo 2^32") {
+TEST_CASE("the guest's room is what it announced less what is on its way, modulo 2^32 (rule 36, CVE-2026-23069)") {
   auto connection = accepted();
   connection.sent(65536);
   CHECK(connection.send_credit() == 0);
@@ -130,7 +130,7 @@ TEST_CASE("kept bytes come out in order, across the end of the buffer and the wr
   }
 }
 
-TEST_CASE("a guest that sends more than it was given room for breaks the rules") {
+TEST_CASE("a guest that sends more than it was given room for breaks the rules (rule 36)") {
   auto connection = accepted();
   receive(connection, std::string(VsockConnection::buf_alloc, 'x'));
   CHECK(connection.on_packet(packet(vsock::op_rw, 0)) == Event::data);
@@ -146,7 +146,7 @@ TEST_CASE("a length near 2^32 is no way around the credit") {
   CHECK(connection.on_packet(packet(vsock::op_rw, 0xFFFF'FFFF)) == Event::violation);
 }
 
-TEST_CASE("the guest hears of new room when it sees less than half, and not for every byte") {
+TEST_CASE("the guest hears of new room when it sees less than half, and not for every byte (rule 37)") {
   auto connection = accepted();
   const std::uint32_t quarter = VsockConnection::buf_alloc / 4;
   receive(connection, std::string(quarter, 'x'));
@@ -167,7 +167,7 @@ TEST_CASE("the guest hears of new room when it sees less than half, and not for 
   CHECK(updates <= 4);
 }
 
-TEST_CASE("any packet that carries the credit saves the update") {
+TEST_CASE("any packet that carries the credit saves the update (rule 36)") {
   auto connection = accepted();
   receive(connection, std::string(VsockConnection::buf_alloc, 'x'));
   take_kept(connection);
@@ -178,13 +178,13 @@ TEST_CASE("any packet that carries the credit saves the update") {
   CHECK_FALSE(connection.control_due());
 }
 
-TEST_CASE("a credit request is answered at once") {
+TEST_CASE("a credit request is answered at once (rule 37)") {
   auto connection = accepted();
   CHECK(connection.on_packet(packet(vsock::op_credit_request)) == Event::noted);
   CHECK(next_op(connection) == vsock::op_credit_update);
 }
 
-TEST_CASE("half-closes add up to the end, in either order") {
+TEST_CASE("half-closes add up to the end, in either order (rule 39)") {
   auto connection = accepted();
   SECTION("host first") {
     connection.end_send();
@@ -261,7 +261,7 @@ TEST_CASE("after the guest's RST only what it had sent before is left") {
   CHECK_FALSE(connection.control_due());
 }
 
-TEST_CASE("while our RST is on its way, packets mean nothing but the guest's RST") {
+TEST_CASE("while our RST is on its way, packets mean nothing but the guest's RST (rule 42)") {
   auto connection = accepted();
   connection.reset();
   CHECK(connection.on_packet(packet(vsock::op_rw, 5)) == Event::noted);

@@ -209,7 +209,7 @@ TEST_CASE("64 MiB go from a pipe to a guest that announces its room") {
   CHECK(fixture.done_error() == 0);
 }
 
-TEST_CASE("a reader that pauses stops the guest, which loses nothing and costs no more than its credit") {
+TEST_CASE("a reader that pauses stops the guest, which loses nothing and costs no more than its credit (rule 37)") {
   Fixture fixture;
   Pipe pipe;
   const int pipe_size = ::fcntl(pipe.write.get(), F_GETPIPE_SZ);
@@ -369,7 +369,7 @@ TEST_CASE("a terminal is source and sink, its hang-up is the end, and its flags 
   fixture.expect_reset();
 }
 
-TEST_CASE("a source that is never used up is read no further once the guest stops reading") {
+TEST_CASE("a source that is never used up is read no further once the guest stops reading (rule 41)") {
   Fixture fixture;
   Pipe pipe;
   fixture.connect(std::move(pipe.read), {});

@@ -20,7 +20,7 @@ constexpr std::uint32_t guest_port = Fixture::guest_port;
 
 }  // namespace
 
-TEST_CASE("without receive buffers, replies are bounded and the guest's packets wait") {
+TEST_CASE("without receive buffers, replies are bounded and the guest's packets wait (rule 38)") {
   Fixture fixture;
   auto& guest = fixture.guest;
   // Twice what the device is willing to remember.
@@ -51,7 +51,7 @@ TEST_CASE("without receive buffers, replies are bounded and the guest's packets 
   CHECK(returned == offered);
 }
 
-TEST_CASE("connections are limited in number, and each slot comes back") {
+TEST_CASE("connections are limited in number, and each slot comes back (rule 42)") {
   VsockGuest guest;
   guest.post_rx();
   guest.on_loop(
@@ -82,7 +82,7 @@ TEST_CASE("requests that are reset before they are answered leave nothing behind
   CHECK(guest.poll_op() == 0);
 }
 
-TEST_CASE("the guest's credit bounds what it is sent") {
+TEST_CASE("the guest's credit bounds what it is sent (rule 36, CVE-2026-23086)") {
   Fixture fixture;
   auto& guest = fixture.guest;
   guest.post_rx();
@@ -111,7 +111,7 @@ TEST_CASE("the guest's credit bounds what it is sent") {
   CHECK(drain() == 16'000);
 }
 
-TEST_CASE("many streams share the receive queue, and none keeps another or control packets waiting") {
+TEST_CASE("many streams share the receive queue, and none keeps another or control packets waiting (rules 38 and 41)") {
   VsockGuest guest;
   constexpr std::uint32_t streams = 8;
   std::vector<std::shared_ptr<RecordingEndpoint>> endpoints;

@@ -18,7 +18,7 @@ constexpr std::uint32_t guest_port = Fixture::guest_port;
 
 }  // namespace
 
-TEST_CASE("header and payload may be cut anywhere, in either direction") {
+TEST_CASE("header and payload may be cut anywhere, in either direction (rule 34)") {
   Fixture fixture;
   auto& guest = fixture.guest;
   guest.post_rx(1);
@@ -66,7 +66,7 @@ TEST_CASE("header and payload may be cut anywhere, in either direction") {
   CHECK(got == "0123456789abcdefgh");
 }
 
-TEST_CASE("buffers without room for payload are returned and not used") {
+TEST_CASE("buffers without room for payload are returned and not used (rule 12)") {
   Fixture fixture;
   auto& guest = fixture.guest;
   guest.rx.writable(43).offer();
@@ -85,7 +85,7 @@ TEST_CASE("buffers without room for payload are returned and not used") {
   CHECK(packet->header.op == vsock::op_response);
 }
 
-TEST_CASE("packets that belong to no connection are answered with RST, except a RST") {
+TEST_CASE("packets that belong to no connection are answered with RST, except a RST (rule 35)") {
   Fixture fixture;
   auto& guest = fixture.guest;
   guest.post_rx();
@@ -163,7 +163,7 @@ TEST_CASE("a guest that breaks the rules of a connection loses that connection o
   });
 }
 
-TEST_CASE("a broken ring is reported once, and the other directions of the device stay safe") {
+TEST_CASE("a broken ring is reported once, and the other directions of the device stay safe (rule 5)") {
   Fixture fixture;
   auto& guest = fixture.guest;
   guest.post_rx();

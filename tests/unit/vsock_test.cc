@@ -65,7 +65,7 @@ TEST_CASE("what the host end has to say comes right behind the response") {
   CHECK(packet->payload == "banner");
 }
 
-TEST_CASE("a guest's close is answered with RST once its bytes are delivered") {
+TEST_CASE("a guest's close is answered with RST once its bytes are delivered (rule 39)") {
   Fixture fixture;
   auto& guest = fixture.guest;
   guest.post_rx();
@@ -113,7 +113,7 @@ TEST_CASE("a guest's close is answered with RST once its bytes are delivered") {
   }
 }
 
-TEST_CASE("half-closes leave the other direction open") {
+TEST_CASE("half-closes leave the other direction open (rules 39 and 40)") {
   Fixture fixture;
   auto& guest = fixture.guest;
   guest.post_rx();
@@ -191,7 +191,7 @@ TEST_CASE("a host end may leave, also from inside its own functions") {
   CHECK(guest.poll_op() == vsock::op_rst);
 }
 
-TEST_CASE("the host dials a port of the guest") {
+TEST_CASE("the host dials a port of the guest (rule 42)") {
   Fixture fixture;
   auto& guest = fixture.guest;
   guest.post_rx();
@@ -228,7 +228,7 @@ TEST_CASE("the host dials a port of the guest") {
   }
 }
 
-TEST_CASE("a guest that does not answer in time is told that nobody waits any more") {
+TEST_CASE("a guest that does not answer in time is told that nobody waits any more (rule 42)") {
   Fixture fixture;
   auto& guest = fixture.guest;
   guest.post_rx();
@@ -243,7 +243,7 @@ TEST_CASE("a guest that does not answer in time is told that nobody waits any mo
   CHECK(guest.poll_op() == vsock::op_rst);
 }
 
-TEST_CASE("device reset ends every connection, and the device starts afresh") {
+TEST_CASE("device reset ends every connection, and the device starts afresh (rule 18)") {
   Fixture fixture;
   auto& guest = fixture.guest;
   guest.post_rx();
