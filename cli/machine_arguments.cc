@@ -159,6 +159,10 @@ void MachineArguments::add_hardware_options(CLI::App& command) {
              [&machine](const std::string& text) { machine.memory = parse_memory(text); })
       ->type_name("SIZE")
       ->group(group);
+  add_parsed(command, "--balloon", "how much of the RAM the guest leaves alone until it runs out of memory",
+             [&machine](const std::string& text) { machine.balloon = parse_size(text); })
+      ->type_name("SIZE")
+      ->group(group);
   command.add_option("--cid", machine.cid, "the guest's vsock address (default 3)")
       ->check(CLI::Range(MachineConfig::min_cid, std::uint64_t{0xFFFF'FFFE}).description(""))
       ->type_name("N")

@@ -56,13 +56,14 @@ boot::Transport to_boot(DeviceTransport transport) {
 
 Machine::Machine(const MachineConfig& config, HostFile console, Events events)
     : memory_(config.memory), vm_(kvm_), console_(loop_, std::move(console)), boot_deadline_(config.boot_deadline) {
+  if (config.balloon >= config.memory) throw std::runtime_error("balloon: is not smaller than the memory");
   platform_.cpus = config.cpus;
   add_legacy_devices();
   auto vsock = std::make_unique<virtio::Vsock>(config.cid, loop_);
   vsock_ = vsock.get();
   add_virtio(std::move(vsock), loop_);
   add_virtio(std::make_unique<virtio::Rng>(), loop_);
-  auto balloon = std::make_unique<virtio::Balloon>(memory_);
+  auto balloon = std::make_unique<virtio::Balloon>(memory_, config.balloon);
   balloon_ = balloon.get();
   add_virtio(std::move(balloon), loop_);
   add_disks(config);
@@ -263,6 +264,7 @@ void Machine::statistics(std::function<void(const MachineStatistics&)> on_statis
   auto collected = std::make_shared<Collected>(MachineStatistics{}, std::move(on_statistics));
   append_process_statistics(collected->statistics);
   append_exit_statistics(collected->statistics, vcpus_);
+  collected->statistics.emplace_back("guest.balloon", balloon_->given());
   const auto finish = [collected] { std::exchange(collected->on_statistics, nullptr)(collected->statistics); };
   const bool asked = balloon_->request_statistics([this, collected, finish](const virtio::MemoryStatistics& guest) {
     if (!collected->on_statistics) return;  // too late

@@ -47,10 +47,14 @@ void Balloon::write_config(std::uint64_t offset, std::span<const std::byte> data
   config_.update([&](balloon::Config& config) { (is_actual ? config.actual : config.poison_val) = value; });
 }
 
-std::uint32_t Balloon::poison() const noexcept {
+std::uint32_t Balloon::field(std::uint64_t offset) const noexcept {
   std::uint32_t value = 0;
-  config_.read(offsetof(balloon::Config, poison_val), std::as_writable_bytes(std::span(&value, 1)));
+  config_.read(offset, std::as_writable_bytes(std::span(&value, 1)));
   return value;
+}
+
+std::uint64_t Balloon::given() const noexcept {
+  return std::uint64_t{field(offsetof(balloon::Config, actual))} * balloon::page_size;
 }
 
 void Balloon::activate(Activation activation) noexcept {
@@ -105,7 +109,7 @@ std::uint32_t Balloon::inflate(const DescriptorChain& chain) const noexcept {
 // from then on.
 void Balloon::serve_reports() noexcept {
   // Pages that are to hold a pattern would not have it after they came back as zeroes.
-  const bool keep = poison() != 0;
+  const bool keep = field(offsetof(balloon::Config, poison_val)) != 0;
   requests_.serve(reporting_, [keep](const DescriptorChain& chain) noexcept {
     for (const iovec& part : chain.writable()) {
       if (!keep) release(static_cast<std::byte*>(part.iov_base), part.iov_len);

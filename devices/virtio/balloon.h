@@ -30,8 +30,10 @@ class Balloon final : public VirtioDevice {
 
   using OnStatistics = std::function<void(const MemoryStatistics&)>;
 
-  /// `memory` outlives the device.
-  explicit Balloon(const GuestMemory& memory) noexcept : memory_(memory), config_(balloon::Config{}) {}
+  /// `memory` outlives the device. The guest is asked to give `target` bytes of it to the host, which it takes back
+  /// by itself before it has to kill for memory.
+  explicit Balloon(const GuestMemory& memory, std::uint64_t target = 0) noexcept
+      : memory_(memory), config_({.num_pages = static_cast<std::uint32_t>(target / balloon::page_size)}) {}
 
   std::uint32_t type() const noexcept override { return device_id::balloon; }
   std::uint64_t features() const noexcept override;
@@ -49,12 +51,14 @@ class Balloon final : public VirtioDevice {
   /// Asks the guest for its statistics; `on_statistics` gets them once. False when the guest has no driver that would
   /// answer, or has not answered the last time.
   bool request_statistics(OnStatistics on_statistics);
+  /// Bytes that the guest says it has given. Any thread.
+  std::uint64_t given() const noexcept;
 
  private:
   std::uint32_t inflate(const DescriptorChain& chain) const noexcept;
   void serve_statistics() noexcept;
   void serve_reports() noexcept;
-  std::uint32_t poison() const noexcept;
+  std::uint32_t field(std::uint64_t offset) const noexcept;
 
   // The reporting queue's number is 4, but Linux counts only the queues whose features were negotiated, and so gets to
   // 3 or 2: of the free page hints' queue, which is never offered, and of the statistics' queue, nothing comes.

@@ -88,6 +88,7 @@ struct MachineConfig {
   std::string hostname = "minivm";
   std::uint32_t cpus = 1;
   std::uint64_t memory = default_memory;  // bytes, a multiple of 2 MiB
+  std::uint64_t balloon = 0;              // bytes of it that the guest leaves to the host until it runs out of memory
   std::uint64_t cid = min_cid;            // the guest's vsock address
   std::string vsock_socket;               // Unix socket through which host programs reach guest ports; empty: none
   DeviceDiscovery discovery = DeviceDiscovery::automatic;

@@ -248,6 +248,24 @@ TEST_CASE_METHOD(Fixture, "a broken ring asks for a reset, after which everythin
   CHECK_FALSE(resident(victim));
 }
 
+TEST_CASE("the guest is asked for what the machine wants, also after a reset, and may give anything") {
+  const GuestMemory memory(16 << 20);
+  Balloon device(memory, 5 * balloon::page_size + 1);
+  const auto wanted = [&] {
+    std::uint32_t pages = 0;
+    device.read_config(offsetof(balloon::Config, num_pages), std::as_writable_bytes(std::span(&pages, 1)));
+    return pages;
+  };
+  CHECK(wanted() == 5);
+  CHECK(device.given() == 0);
+  constexpr std::uint32_t all = 0xFFFF'FFFF;
+  device.write_config(offsetof(balloon::Config, actual), std::as_bytes(std::span(&all, 1)));
+  CHECK(device.given() == std::uint64_t{all} * balloon::page_size);
+  device.reset();
+  CHECK(wanted() == 5);
+  CHECK(device.given() == 0);
+}
+
 TEST_CASE_METHOD(Fixture, "the driver writes its two fields of the configuration, and no others") {
   write_config(offsetof(balloon::Config, actual), 7);
   CHECK(config(offsetof(balloon::Config, actual)) == 7);

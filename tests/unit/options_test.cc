@@ -171,6 +171,7 @@ TEST_CASE("The number of CPUs has bounds") {
 
 TEST_CASE("Memory is rounded down to 2 MiB and has bounds") {
   CHECK(parse_run({"-m", "64M", "ls"}).machine.memory == std::uint64_t{64} << 20);
+  CHECK(parse_run({"--balloon", "24M", "ls"}).machine.balloon == std::uint64_t{24} << 20);
   CHECK(parse_run({"-m", "65", "ls"}).machine.memory == std::uint64_t{64} << 20);
   for (const char* size : {"31M", "0", "-64M", "1000T", "64K", "much"}) {
     CAPTURE(size);
