@@ -4,8 +4,8 @@
   time      from exec to the first KVM_RUN, by CLOCK_MONOTONIC; and how much of that the main thread was on a CPU, which
             other load on the machine changes less
   calls     system calls from exec to the first KVM_RUN, as strace counts them
-  resident  memory of the process outside guest RAM, its own program text included, while a guest with a disk, an
-            entropy source and a vsock device is up
+  resident  memory of the process outside guest RAM, its own program text included, while a guest with every device is up,
+            without the network and with it
 
 The first two never get as far as a guest's kernel, so any /dev/kvm serves; the third boots one, and runs where
 tools/on-kvm finds that possible.
@@ -161,20 +161,21 @@ def resident_by_name(pid: int) -> tuple:
     return sum(kib for *_, kib in found[first:last + 1]), outside
 
 
-def measure_resident(minivm: str) -> None:
+def measure_resident(minivm: str, network: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         disk = pathlib.Path(scratch, "disk.img")
         with disk.open("wb") as file:
             file.truncate(64 << 20)
-        command = [minivm, "run", "--memory", f"{MEMORY_MIB}M", "--disk", f"{disk}:ro", "--", "sh", "-c",
-                   "cat /dev/vda >/dev/null && head -c 64 /dev/hwrng >/dev/null; echo up; sleep 60"]
+        command = [minivm, "run", "--memory", f"{MEMORY_MIB}M", "--disk", f"{disk}:ro", "--net", network,
+                   "--console-port", "virtio", "--", "sh", "-c",
+                   "cat /dev/vda >/dev/null && head -c 64 /dev/hwrng >/dev/null && ip link >/dev/console; echo up; sleep 60"]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
             if process.stdout.readline() != b"up\n":
                 sys.exit(f"startup_bench: no guest came up, exit code {process.wait()}")
             ram, outside = resident_by_name(process.pid)
             process.send_signal(signal.SIGTERM)
     total = sum(outside.values())
-    print(f"resident  outside guest RAM: {total / 1024:.2f} MiB ({ram / 1024:.0f} MiB in it); most of it",
+    print(f"resident  --net {network}, outside guest RAM: {total / 1024:.2f} MiB ({ram / 1024:.0f} MiB in it); most of it",
           ", ".join(f"{name} {kib} KiB" for name, kib in outside.most_common(6)))
     print("         ", verdict(total <= MOST_RESIDENT_MIB << 10, f"at most {MOST_RESIDENT_MIB} MiB"))
 
@@ -193,7 +194,8 @@ def main() -> None:
     if "calls" in what:
         measure_calls(chosen.minivm)
     if "resident" in what and chosen.here:
-        measure_resident(chosen.minivm)
+        for network in ("none", "user"):
+            measure_resident(chosen.minivm, network)
     elif "resident" in what:
         sys.stdout.flush()
         again = [PROJECT / "tools/on-kvm", __file__, "--here", "--minivm", chosen.minivm, "resident"]

@@ -49,7 +49,7 @@ TEST_CASE_METHOD(Fixture, "a queue size whose low 16 bits look right is refused"
   CHECK((in(mmio::status)&status::needs_reset) != 0);
 }
 
-TEST_CASE_METHOD(Fixture, "interrupt causes stay until they are acknowledged, each by itself") {
+TEST_CASE_METHOD(Fixture, "interrupt causes stay until they are acknowledged, each by itself (rule 21)") {
   mmio_registers.interrupt.signal_used(0);
   mmio_registers.interrupt.signal_configuration();
   CHECK(in(mmio::interrupt_status) == 3);
@@ -57,6 +57,18 @@ TEST_CASE_METHOD(Fixture, "interrupt causes stay until they are acknowledged, ea
   CHECK(in(mmio::interrupt_status) == 2);
   out(mmio::interrupt_ack, 0xFFFF'FFFF);
   CHECK(in(mmio::interrupt_status) == 0);
+}
+
+TEST_CASE_METHOD(Fixture, "a reset forgets the causes, and which halves and queue were selected (rule 18)") {
+  mmio_registers.interrupt.signal_used(0);
+  mmio_registers.interrupt.signal_configuration();
+  out(mmio::queue_sel, 7);
+  out(mmio::device_features_sel, 1);
+  const std::uint32_t high = in(mmio::device_features);
+  out(mmio::status, 0);
+  CHECK(in(mmio::interrupt_status) == 0);
+  CHECK(in(mmio::queue_num_max) != 0);
+  CHECK(in(mmio::device_features) != high);
 }
 
 TEST_CASE_METHOD(Fixture, "registers are reached by aligned 32-bit accesses only") {

@@ -176,7 +176,8 @@ TEST_CASE_METHOD(Fixture, "each queue and the configuration have a vector of the
   CHECK(drained(2) == 1);
 }
 
-TEST_CASE_METHOD(Fixture, "vectors that are not there, and those of queues that are not there, read back as none") {
+TEST_CASE_METHOD(Fixture,
+                 "vectors that are not there, and those of queues that are not there, read back as none (rule 15)") {
   CHECK(selected_vector() == over_pci::no_vector);
   for (const std::uint32_t vector : {3U, 4U, 0x800U, 0xFFFEU, 0xFFFFU}) {
     select_vector(0, vector);
