@@ -22,19 +22,19 @@ start() {
       options=(--disk "$image")
       [[ $1 != *-direct* ]] || options=(--disk "$image,direct")
       [[ $1 != *-pci ]] || options+=(--transport pci)
-      timeout 600 "$minivm" boot --kernel "$guest_kernel" --initrd "$initrd" --append rdinit=/init --console stdio \
+      "$minivm" boot --kernel "$guest_kernel" --initrd "$initrd" --append rdinit=/init --console stdio \
         --memory 256M "${options[@]}"
       ;;
     qemu*)
       [[ $1 != *-direct-* ]] || drive=cache=none
-      timeout 600 qemu-system-x86_64 -accel kvm -cpu host -smp 1 -m 256 -nodefaults -no-user-config -display none \
+      qemu-system-x86_64 -accel kvm -cpu host -smp 1 -m 256 -nodefaults -no-user-config -display none \
         -serial stdio -no-reboot -M microvm,acpi=on,rtc=on -kernel "$guest_kernel" -initrd "$initrd" -append "$guest_words" \
         -object iothread,id=loop -drive "file=$image,format=raw,if=none,id=disk,aio=${1##*-},$drive" \
         -device virtio-blk-device,drive=disk,iothread=loop
       ;;
     kvmtool)
       # It reads no other stdin than a terminal.
-      timeout 600 script -qfec "lkvm run --kernel $guest_kernel --initrd $initrd --mem 256 --cpus 1 --network mode=none \
+      script -qfec "lkvm run --kernel $guest_kernel --initrd $initrd --mem 256 --cpus 1 --network mode=none \
         --disk $image --console serial --params '$guest_words rdinit=/init'" /dev/null
       ;;
   esac
@@ -52,6 +52,8 @@ measure() {
         'BEGIN {printf "%-22s %-26s %8.2f us %7.2f exits\n", vmm, name, spent / count, exits / count}'
     else
       printf '%-22s %-26s failed\n' "$1" "$name"
+      guest_errors >&2
+      break
     fi
   done
   guest_ends

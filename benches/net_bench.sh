@@ -1,108 +1,25 @@
 #!/usr/bin/env bash
-# What a MiB of TCP costs, against the other VMMs found here: CPU time of the VMM and its guest, and KVM exits, for each MiB from
-# and to a guest of one CPU, over a TAP interface and over a rootless network. Every VMM gets Debian's stock bzImage and the
-# same initramfs, whose static /init loads the modules, sets the address, moves the bytes and reboots. A run that moves
-# nothing is taken off.
+# What a MiB costs to and from a guest, against the other VMMs found here: CPU time of the VMM with its guest in it, and KVM
+# exits, over TCP through a TAP interface, over TCP through a rootless network, and over vsock. Every VMM gets Debian's stock
+# bzImage, the same initramfs (benches/guest.c) and one CPU.
 #
-#   benches/net_bench.sh [--here]
+#   benches/net_bench.sh [--here] [ROW...]
 #
 # Where /dev/kvm is not fit for that, it runs in a lab whose CPU counts instructions, one nanosecond each (tools/lab --count):
 # figures then compare VMMs, and say nothing about seconds on hardware. --here: on this machine, whatever it is; takes root for
-# the TAP interface and for KVM's tracepoint. What the host's kernel does in the name of others, vhost's threads for
-# instance, is not in the figures.
+# the TAP interface and for KVM's tracepoint. The server at the other end is in nobody's figure; vhost's threads are in QEMU's.
 set -euo pipefail
-. "$(dirname "${BASH_SOURCE[0]}")/../tools/lib/kvm.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/guest.sh"
 
-kernel=${MINIVM_KERNEL:-$cache/assets/kernel/vmlinuz}
 mebibytes=${MEBIBYTES:-64}
-words='console=ttyS0 panic=-1 quiet cryptomgr.notests tsc=reliable no_timer_check 8250.nr_uarts=1'
-events=/sys/kernel/tracing/events/kvm/kvm_exit
-TIMEFORMAT='%U %S'
+every=(minivm-tap minivm-pci-tap qemu-tap qemu-vhost-tap kvmtool-tap minivm-user minivm-pci-user qemu-user
+  minivm-vsock minivm-pci-vsock qemu-vsock kvmtool-vsock)
 
-# make_initrd FILE: /init, and the modules in the order in which they are loaded.
-make_initrd() {
-  local tree number=0 file modules
-  tree=$(mktemp -d)
-  mkdir "$tree/proc" "$tree/modules"
-  modules=$(dirname "$kernel")/modules
-  mkdir -p "$tree/tree/lib/modules"
-  ln -s "$modules" "$tree/tree/lib/modules/bench"
-  for file in virtio_mmio virtio_pci virtio_net; do
-    modprobe -d "$tree/tree" -S bench --show-depends "$file"
-  done | awk '$1 == "insmod" && !seen[$2]++ {print $2}' >"$tree/list"
-  while read -r file; do
-    cp "$file" "$tree/modules/$(printf %02d "$number")"
-    number=$((number + 1))
-  done <"$tree/list"
-  rm -r "$tree/tree" "$tree/list"
-  cc -static -Os -o "$tree/init" -x c - <<'C'
-#include <arpa/inet.h>
-#include <fcntl.h>
-#include <net/if.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mount.h>
-#include <sys/reboot.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-static char line[4096], buffer[1 << 18];
-static struct sockaddr_in address(const char* text, int port) {
-  struct sockaddr_in result = {.sin_family = AF_INET, .sin_port = htons(port)};
-  inet_pton(AF_INET, text, &result.sin_addr);
-  return result;
-}
-static int fail(const char* step) {
-  perror(step);
-  return reboot(RB_AUTOBOOT);
-}
-int main(void) {
-  char path[32], mine[32], server[32], way[32];
-  int mebibytes = 0;
-  mount("proc", "/proc", "proc", 0, 0);
-  if (read(open("/proc/cmdline", O_RDONLY), line, sizeof(line) - 1) < 0) return fail("cmdline");
-  if (sscanf(strstr(line, "bench="), "bench=%31[^,],%31[^,],%31[^,],%d", mine, server, way, &mebibytes) != 4) return fail("bench=");
-  for (int i = 0; snprintf(path, sizeof(path), "/modules/%02d", i), access(path, F_OK) == 0; ++i) {
-    syscall(SYS_finit_module, open(path, O_RDONLY), "", 0);
-  }
-  int control = socket(AF_INET, SOCK_DGRAM, 0);
-  struct ifreq request = {.ifr_name = "eth0"};
-  for (int i = 0; i < 200 && ioctl(control, SIOCGIFINDEX, &request) != 0; ++i) usleep(10000);
-  *(struct sockaddr_in*)&request.ifr_addr = address(mine, 0);
-  if (ioctl(control, SIOCSIFADDR, &request) != 0) return fail("address");
-  request.ifr_flags = IFF_UP | IFF_RUNNING;
-  if (ioctl(control, SIOCSIFFLAGS, &request) != 0) return fail("up");
-  int sends = strcmp(way, "out") == 0;
-  struct sockaddr_in host = address(server, sends ? 9001 : 9002);
-  int data = socket(AF_INET, SOCK_STREAM, 0);
-  if (connect(data, (struct sockaddr*)&host, sizeof(host)) != 0) return fail("connect");
-  long left = (long)mebibytes << 20;
-  if (!sends) {
-    snprintf(path, sizeof(path), "%d\n", mebibytes);
-    if (write(data, path, strlen(path)) < 0) return fail("ask");
-  }
-  while (left > 0) {
-    size_t size = left < (long)sizeof(buffer) ? (size_t)left : sizeof(buffer);
-    long moved = sends ? write(data, buffer, size) : read(data, buffer, size);
-    if (moved <= 0) return fail("move");
-    left -= moved;
-  }
-  shutdown(data, SHUT_WR);
-  while (read(data, buffer, sizeof(buffer)) > 0) {
-  }
-  return puts("moved all"), reboot(RB_AUTOBOOT);
-}
-C
-  (cd "$tree" && find . | cpio --quiet -o -H newc -R +0:+0) >"$1"
-  rm -r "$tree"
-}
-
-# The other end: port 9001 takes all and then hangs up, port 9002 sends as many MiB as it is asked for.
+# The other end, at port 9001 and 9002 of TCP, of vsock, and of minivm's Unix sockets: the first takes all and then hangs up, the
+# second sends as many MiB as it is asked for.
 serve() {
-  exec python3 - <<'P'
-import socket, threading
+  exec python3 - "$work/door" <<'P'
+import socket, sys, threading
 def take(connection):
     buffer = bytearray(1 << 20)
     while connection.recv_into(buffer):
@@ -113,113 +30,119 @@ def give(connection):
     for _ in range(int(connection.makefile().readline())):
         connection.sendall(block)
     connection.close()
-def listen(port, work):
-    listener = socket.create_server(("", port))
-    while True:
-        work(listener.accept()[0])
-threading.Thread(target=listen, args=(9001, take), daemon=True).start()
-listen(9002, give)
+def listen(family, address, work):
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    if family == socket.AF_INET:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(address)
+    listener.listen()
+    def accept():
+        while True:
+            threading.Thread(target=work, args=[listener.accept()[0]]).start()
+    threading.Thread(target=accept).start()
+for port, work in (9001, take), (9002, give):
+    listen(socket.AF_INET, ("", port), work)
+    listen(socket.AF_UNIX, f"{sys.argv[1]}_{port}", work)
+    try:
+        listen(socket.AF_VSOCK, (socket.VMADDR_CID_ANY, port), work)
+    except OSError as error:
+        print("no vsock here:", error, file=sys.stderr)
+print("serves", flush=True)
 P
 }
 
-can_count_exits() {
-  ((EUID == 0)) || return 1
-  [[ -d $events ]] || mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null || return 1
-  echo 'hist:keys=exit_reason' >"$events/trigger" 2>/dev/null || return 1
-  echo '!hist:keys=exit_reason' >"$events/trigger"
+start_minivm() {
+  "$minivm" boot --kernel "$guest_kernel" --initrd "$initrd" --append rdinit=/init --console stdio --memory 256M "$@"
+}
+start_qemu() {
+  qemu-system-x86_64 -accel kvm -cpu host -smp 1 -m 256 -nodefaults -no-user-config -display none -serial stdio \
+    -no-reboot -M microvm,acpi=on,rtc=on -kernel "$guest_kernel" -initrd "$initrd" -append "$guest_words" "$@"
+}
+# It reads no other stdin than a terminal.
+start_kvmtool() {
+  script -qfec "lkvm run --kernel $guest_kernel --initrd $initrd --mem 256 --cpus 1 --console serial \
+    --params '$guest_words rdinit=/init' $*" /dev/null
 }
 
-# run_once COMMAND...: leaves milliseconds of CPU time in $spent and KVM exits in $exits.
-run_once() {
-  exits=0
-  if ((count_exits)); then echo 'hist:keys=exit_reason' >"$events/trigger"; fi
-  { time "$@" </dev/null >"$work/out" 2>&1 || true; } 2>"$work/time"
-  if ((count_exits)); then
-    exits=$(awk '/hitcount:/{n += $NF} END{print n + 0}' "$events/hist")
-    echo '!hist:keys=exit_reason' >"$events/trigger"
-  fi
-  spent=$(awk '{print ($1 + $2) * 1000}' "$work/time")
-  grep -q 'moved all' "$work/out"
+start() {
+  local transport=()
+  [[ $1 != *-pci-* ]] || transport=(--transport pci)
+  case $1 in
+    minivm*-tap) start_minivm "${transport[@]}" --net tap=mvbench ;;
+    minivm*-user) start_minivm "${transport[@]}" --net user ;;
+    minivm*-vsock) start_minivm "${transport[@]}" --vsock-socket "$work/door" ;;
+    qemu-tap) start_qemu -netdev tap,id=net,ifname=mvbench,script=no,downscript=no,vhost=off -device virtio-net-device,netdev=net ;;
+    qemu-vhost-tap) start_qemu -netdev tap,id=net,ifname=mvbench,script=no,downscript=no,vhost=on -device virtio-net-device,netdev=net ;;
+    qemu-user) start_qemu -netdev user,id=net -device virtio-net-device,netdev=net ;;
+    qemu-vsock) start_qemu -device vhost-vsock-device,guest-cid=42 ;;
+    kvmtool-tap) start_kvmtool --network mode=tap,tapif=mvbench,vhost=1 ;;
+    kvmtool-vsock) start_kvmtool --network mode=none --vsock 42 ;;
+  esac
 }
 
-# measure NAME START MINE SERVER: START is a function that runs a VMM with more words for the kernel.
+present() {
+  case $1 in
+    minivm*-tap) ((EUID == 0)) ;;
+    minivm*) true ;;
+    qemu*-vhost-tap) [[ -e /dev/vhost-net ]] && command -v qemu-system-x86_64 >/dev/null ;;
+    qemu*-vsock) [[ -e /dev/vhost-vsock ]] && command -v qemu-system-x86_64 >/dev/null ;;
+    qemu*) command -v qemu-system-x86_64 >/dev/null ;;
+    kvmtool*) command -v lkvm >/dev/null ;;
+  esac
+}
+
+# measure ROW: a first MiB each way is not counted: buffers are made, the window of TCP opens.
 measure() {
-  local name=$1 start=$2 way base_spent base_exits
-  run_once "$start" "bench=$3,$4,out,0" || true # what is read and unpacked once, by whoever comes first
+  local way verb=vsock to=''
+  case $1 in
+    *-tap) verb=tcp to='192.168.78.1 ' && set -- "$1" 'address 192.168.78.2' ;;
+    *-user) verb=tcp to='10.0.2.2 ' && set -- "$1" 'address 10.0.2.15' ;;
+  esac
+  if ! guest_starts start "$1" || ! guest_does "${2:-nothing}" || ! guest_does "$verb out ${to}1" || ! guest_does "$verb in ${to}1"; then
+    guest_errors >&2
+  fi
   for way in out in; do
-    if run_once "$start" "bench=$3,$4,$way,0" && base_spent=$spent base_exits=$exits &&
-      run_once "$start" "bench=$3,$4,$way,$mebibytes"; then
-      awk -v name="$name, $way" -v s="$spent" -v bs="$base_spent" -v e="$exits" -v be="$base_exits" -v n="$mebibytes" \
-        'BEGIN {printf "%-40s %10.3f ms %10.1f\n", name, (s - bs) / n, (e - be) / n}'
+    if guest_does "$verb $way $to$mebibytes"; then
+      awk -v name="$1, $way" -v spent="$spent" -v exits="$exits" -v n="$mebibytes" \
+        'BEGIN {printf "%-30s %8.3f ms %8.1f exits\n", name, spent / n / 1000, exits / n}'
     else
-      printf '%-40s failed\n' "$name, $way"
-      tail -n 5 "$work/out" >&2
+      printf '%-30s failed\n' "$1, $way"
+      guest_errors >&2
+      break
     fi
   done
-}
-
-minivm_with() {
-  timeout 300 "$minivm" boot --kernel "$kernel" --initrd "$initrd" --console stdio --memory 256M --net "$1" --append "rdinit=/init $2"
-}
-minivm_tap() { minivm_with tap=mvbench "$1"; }
-minivm_user() { minivm_with user "$1"; }
-qemu_with() {
-  timeout 300 qemu-system-x86_64 -accel kvm -cpu host -smp 1 -m 256 -nodefaults -no-user-config -display none -serial stdio -no-reboot \
-    -M microvm,acpi=on -kernel "$kernel" -initrd "$initrd" -netdev "$1" -device virtio-net-device,netdev=net -append "$words $2"
-}
-qemu_tap() { qemu_with tap,id=net,ifname=mvbench,script=no,downscript=no,vhost=off "$1"; }
-qemu_vhost() { qemu_with tap,id=net,ifname=mvbench,script=no,downscript=no,vhost=on "$1"; }
-qemu_user() { qemu_with user,id=net "$1"; }
-kvmtool_tap() {
-  timeout 300 lkvm run --kernel "$kernel" --initrd "$initrd" --mem 256 --cpus 1 --network mode=tap,tapif=mvbench \
-    --params "quiet panic=-1 rdinit=/init $1"
-}
-
-# One after the other: they share the CPU, and its cache.
-compare() {
-  printf '%-40s %13s %10s\n' 'for each MiB' 'CPU time' 'KVM exits'
-  if ((EUID == 0)); then
-    ip tuntap add dev mvbench mode tap vnet_hdr
-    ip addr add 192.168.78.1/24 dev mvbench
-    ip link set mvbench up
-    measure 'minivm, TAP' minivm_tap 192.168.78.2 192.168.78.1
-    ! command -v lkvm >/dev/null || measure 'kvmtool, TAP' kvmtool_tap 192.168.78.2 192.168.78.1
-    if command -v qemu-system-x86_64 >/dev/null; then
-      measure 'QEMU microvm, TAP' qemu_tap 192.168.78.2 192.168.78.1
-      [[ ! -e /dev/vhost-net ]] || measure 'QEMU microvm, TAP, vhost-net' qemu_vhost 192.168.78.2 192.168.78.1
-    fi
-    ip link del mvbench
-  else
-    say "skipped: a TAP interface takes root"
-  fi
-  measure 'minivm, user' minivm_user 10.0.2.15 10.0.2.2
-  ! command -v qemu-system-x86_64 >/dev/null || measure 'QEMU microvm, user' qemu_user 10.0.2.15 10.0.2.2
+  guest_ends
 }
 
 if [[ ${1:-} != --here ]]; then
-  [[ -e $kernel ]] || die "no kernel at $kernel (tools/assets kernel prepares it)"
-  initrd=$(mktemp)
-  trap 'rm -f "$initrd"' EXIT
-  make_initrd "$initrd"
-  export MINIVM_BENCH_INITRD=$initrd MINIVM=$minivm
+  [[ -e $guest_kernel ]] || die "no kernel at $guest_kernel (tools/assets kernel prepares it)"
+  export MINIVM=$minivm
   if kvm_is_usable; then
-    "$0" --here
-  else
-    say "in the lab, counting instructions: $kvm_reason"
-    "$project/tools/lab" --count --mem 3072 --timeout 900 --env MEBIBYTES "$0" --here </dev/null
+    exec "$0" --here "$@"
   fi
-  exit
+  say "in the lab, counting instructions: $kvm_reason"
+  unpack_kernels
+  exec "$project/tools/lab" --count --mem 3072 --timeout 1800 --env MEBIBYTES "$0" --here "$@" </dev/null
 fi
+shift
 
 work=$(mktemp -d)
-initrd=${MINIVM_BENCH_INITRD:-$work/initrd}
-[[ -e $initrd ]] || make_initrd "$initrd"
-serve &
+mkfifo "$work/served"
+serve >"$work/served" &
 server=$!
-trap 'kill "$server"; rm -rf "$work"' EXIT
-until (exec 3<>/dev/tcp/127.0.0.1/9002 && echo 0 >&3) 2>/dev/null; do sleep 0.2; done
-count_exits=0
-if can_count_exits; then count_exits=1; fi
-printf 'machine: %s, Linux %s; guests: %s, one CPU, 256 MiB; %s MiB each way\n' \
-  "$(sed -n 's/^model name\s*: //p;T;q' /proc/cpuinfo)" "$(uname -r)" "$(basename "$kernel")" "$mebibytes"
-compare
+start_counting
+trap 'kill "$server"; stop_counting; ip link del mvbench 2>/dev/null || true; rm -rf "$work"' EXIT
+read -r <"$work/served"
+initrd=$work/initrd
+make_initrd "$initrd"
+if ((EUID == 0)); then
+  ip tuntap add dev mvbench mode tap vnet_hdr
+  ip addr add 192.168.78.1/24 dev mvbench
+  ip link set mvbench up
+fi
+printf 'machine: %s, Linux %s; guests: %s, one CPU, 256 MiB; each MiB of %s, each way\n' \
+  "$(sed -n 's/^model name\s*: //p;T;q' /proc/cpuinfo)" "$(uname -r)" "$(basename "$(dirname "$guest_kernel")")" "$mebibytes"
+(($#)) || set -- "${every[@]}"
+for row; do
+  if present "$row"; then measure "$row"; fi
+done

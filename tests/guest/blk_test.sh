@@ -104,12 +104,20 @@ expect_that test "$(du -k sparse.img | cut -f1)" -lt $((empty + 2000))
 try e2fsck -fn sparse.img
 expect_code 0
 
-story 'an image that grows is a disk that grows'
+story 'an image that grows or is cut short is a disk that does'
 truncate -s 8M grows.img
-{ sleep 5 && truncate -s 16M grows.img; } &
+{
+  until grep -q waits out; do sleep 0.5; done
+  truncate -s 16M grows.img
+  until grep -q grown out; do sleep 0.5; done
+  truncate -s 4M grows.img
+} 2>/dev/null &
 # shellcheck disable=SC2016
-try "$minivm" run --disk grows.img -- sh -c 'for i in $(seq 300); do read size </sys/block/vda/size; [ "$size" != 32768 ] || exit 0; sleep 1; done; exit 9'
+try "$minivm" run --disk grows.img -- sh -c '
+  until_size() { for i in $(seq 300); do read size </sys/block/vda/size; [ "$size" != $1 ] || return 0; sleep 1; done; return 9; }
+  echo waits && until_size 32768 && echo grown && until_size 8192 && dd if=/dev/vda bs=1M 2>/dev/null | wc -c'
 expect_code 0
+expect_out $'waits\ngrown\n4194304'
 wait
 
 story 'a full host disk is an error in the guest, and no end of the machine'

@@ -14,12 +14,14 @@
 
 #include "devices/virtio/net.h"
 #include "tests/fake_driver.h"
+#include "tests/internet_checksum.h"
 
 using namespace minivm;
 using namespace minivm::virtio;
 using namespace std::chrono_literals;
 using Catch::Matchers::Contains;
 using minivm::test::FakeDriver;
+using minivm::test::internet_checksum;
 
 namespace {
 
@@ -46,15 +48,6 @@ void set16(Bytes& bytes, std::size_t offset, std::uint16_t value) {
   bytes.at(offset + 1) = static_cast<std::uint8_t>(value);
 }
 
-/// The Internet checksum (RFC 1071).
-std::uint16_t checksum(Bytes bytes) {
-  if (bytes.size() % 2 != 0) bytes.push_back(0);
-  std::uint32_t sum = 0;
-  for (std::size_t i = 0; i < bytes.size(); i += 2) sum += static_cast<std::uint32_t>(get(bytes, i, 2));
-  while (sum >> 16 != 0) sum = (sum & 0xFFFF) + (sum >> 16);
-  return static_cast<std::uint16_t>(~sum);
-}
-
 /// An Ethernet frame with an IPv4 packet in it (RFC 791).
 Bytes ip_frame(std::uint8_t protocol, std::uint32_t from, std::uint32_t to, const Bytes& payload,
                bool broadcast = false) {
@@ -66,7 +59,7 @@ Bytes ip_frame(std::uint8_t protocol, std::uint32_t from, std::uint32_t to, cons
   put(header, 0, 2);
   put(header, from, 4);
   put(header, to, 4);
-  set16(header, 10, checksum(header));
+  set16(header, 10, internet_checksum(header));
   // libslirp's own address (52:55 and then the IPv4 address), or all stations.
   Bytes frame = broadcast ? Bytes(6, 0xFF) : Bytes{0x52, 0x55, 10, 0, 2, 2};
   append(frame, Bytes(guest_mac.begin(), guest_mac.end()));
@@ -114,7 +107,7 @@ struct Segment {
     put(pseudo, 6, 2);
     put(pseudo, segment.size(), 2);
     append(pseudo, segment);
-    set16(segment, 16, checksum(pseudo));
+    set16(segment, 16, internet_checksum(pseudo));
     return ip_frame(6, guest_ip, to, segment);
   }
   static std::optional<Segment> parse(const Bytes& frame) {
