@@ -101,9 +101,13 @@ void CommandLine::add_verbs(std::span<char* const> arguments) {
   const auto asked = std::ranges::find_if(arguments, [](const char* word) { return *word != '-'; });
   for (const Verb& verb : verbs) {
     CLI::App& command = *app_.add_subcommand(std::string(verb.name), verb.help)->group(verb.group);
+    command.footer("");  // not the examples, which are of all verbs
     if (asked == arguments.end() || *asked != verb.name) continue;
     verb_ = &verb;
     chosen_ = verb.make(command);
+  }
+  if (verb_ == nullptr && asked != arguments.end()) {
+    throw std::invalid_argument(fmt::format("no verb is called {}; see minivm --help", *asked));
   }
 }
 
@@ -113,18 +117,16 @@ Options CommandLine::parse(std::span<char*> arguments) {
   const auto own = arguments.first(static_cast<std::size_t>(mark - arguments.begin()));
   WordsAfterMark after_mark{.marked = mark != arguments.end(), .words = {}};
   if (after_mark.marked) after_mark.words.assign(mark + 1, arguments.end());
-  if (!own.empty()) add_verbs(own.subspan(1));
   try {
+    if (!own.empty()) add_verbs(own.subspan(1));
     app_.parse(static_cast<int>(own.size()), own.data());
-  } catch (const CLI::ParseError& error) {
-    return Finished{app_.exit(error, std::cout, std::cerr) == 0 ? 0 : usage_error};
-  }
-  try {
     if (chosen_ == nullptr) throw std::invalid_argument("no verb is given; see minivm --help");
     if (!verb_->takes_command && !after_mark.words.empty()) {
       throw std::invalid_argument(fmt::format("{}: takes no command", verb_->name));
     }
     return chosen_->result(std::move(after_mark));
+  } catch (const CLI::ParseError& error) {
+    return Finished{app_.exit(error, std::cout, std::cerr) == 0 ? 0 : usage_error};
   } catch (const std::invalid_argument& error) {
     log::warning("{}", error.what());
     return Finished{usage_error};

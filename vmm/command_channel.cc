@@ -21,6 +21,8 @@ constexpr std::size_t max_unread = std::size_t{8} << 20;
 
 /// For the guest's kernel to answer: long, for a guest that is busy or paused.
 constexpr std::chrono::minutes dial_deadline{1};
+/// Until the time is told that could not be told at once.
+constexpr std::chrono::seconds time_pause{1};
 
 std::uint64_t realtime_ns() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
@@ -38,6 +40,10 @@ std::string describe(const protocol::Failed& failed) {
 CommandChannel::CommandChannel(virtio::Vsock& vsock, EventLoop& loop, Events events)
     : vsock_(vsock), loop_(loop), events_(std::move(events)) {
   vsock_.listen(protocol::control_port, [this](std::uint32_t) { return accept_control(); });
+}
+
+CommandChannel::~CommandChannel() {
+  if (time_timer_ != 0) loop_.cancel(time_timer_);
 }
 
 std::shared_ptr<virtio::VsockEndpoint> CommandChannel::accept_control() {
@@ -130,10 +136,16 @@ void CommandChannel::resize(ExecId id, std::uint16_t rows, std::uint16_t columns
 }
 
 void CommandChannel::set_time() {
-  // A guest that does not read must not make them pile up.
-  if (ready_ && control_ && control_->unsent() == 0) {
-    send(protocol::FrameType::set_time, 0, protocol::SetTime{.realtime_ns = realtime_ns()});
+  if (!ready_) return;
+  if (control_->unsent() == 0) {
+    return send(protocol::FrameType::set_time, 0, protocol::SetTime{.realtime_ns = realtime_ns()});
   }
+  // They must not pile up in front of a guest that does not read, nor tell it what the time was.
+  if (time_timer_ != 0) return;
+  time_timer_ = loop_.after(time_pause, [this] {
+    time_timer_ = 0;
+    set_time();
+  });
 }
 
 void CommandChannel::power_off() { send(protocol::FrameType::power_off, 0, protocol::Empty{}); }

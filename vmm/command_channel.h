@@ -29,6 +29,9 @@ class CommandChannel {
   using ExecId = std::uint32_t;
 
   CommandChannel(virtio::Vsock& vsock, EventLoop& loop, Events events);
+  ~CommandChannel();
+  CommandChannel(const CommandChannel&) = delete;
+  CommandChannel& operator=(const CommandChannel&) = delete;
 
   bool ready() const noexcept { return ready_; }
   /// Needs `ready`. `on_end` is called later, not from within; `on_start`, if given, before it when the program runs.
@@ -37,7 +40,8 @@ class CommandChannel {
               ExecSession::OnEnd on_end, ExecSession::OnStart on_start = nullptr);
   void signal(ExecId id, int number);
   void resize(ExecId id, std::uint16_t rows, std::uint16_t columns);
-  /// Tells the guest what time it is, which it may have lost while one of the two was paused.
+  /// Tells the guest what time it is, which it may have lost while one of the two was paused. One that has not read all
+  /// it was sent is told later.
   void set_time();
   /// Asks the guest to end everything and power off.
   void power_off();
@@ -59,6 +63,7 @@ class CommandChannel {
   std::shared_ptr<ControlConnection> control_;
   std::map<ExecId, ExecSession> sessions_;
   ExecId next_id_ = 1;
+  EventLoop::TimerId time_timer_ = 0;  // when it is to be told later
   bool greeted_ = false;
   bool ready_ = false;
 };

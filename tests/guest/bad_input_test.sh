@@ -45,6 +45,7 @@ story 'options'
 refused 125 'nonsense' "$minivm" run --nonsense -- true
 refused 125 'no command' "$minivm" run
 refused 125 'subcommand' "$program"
+refused 125 'no verb is called exce; see minivm --help' "$program" exce web true
 refused 125 'console' "$minivm" run --console window -- true
 
 story 'modules'

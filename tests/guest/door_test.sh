@@ -93,17 +93,41 @@ code=$?
 expect_code 143
 expect_that test ! -e door
 
-story 'the clock follows when the host sets its own'
+story 'the clock follows when the host sets its own, and what minivm slept through'
 mkfifo told
-"$minivm" run -- sh -c 'echo ready; read -r _; sleep 1; date +%s' <told >out &
+set -m
+# shellcheck disable=SC2016
+"$minivm" run -- sh -c 'echo ready; while read -r _; do sleep 1; date +%s; done' <told >dates &
 vmm=$!
+set +m
+command_line='minivm run, and date after each change'
 exec 4>told
-until grep -q ready out; do sleep 0.2; done
+until grep -q ready dates; do sleep 0.2; done
+# date_after CHANGES: the guest's, in seconds after the host's.
+date_after() {
+  local seen
+  seen=$(wc -l <dates)
+  echo go >&4
+  until (($(wc -l <dates) > seen)); do sleep 0.2; done
+  off=$(($(tail -n 1 dates) - $(date +%s)))
+}
 date -s '+1 hour' >/dev/null
-echo go >&4
+date_after
+expect_that test "${off#-}" -lt 60
+for stop in STOP TSTP; do
+  kill "-$stop" "$vmm"
+  until grep -q '^State:.T' "/proc/$vmm/status"; do sleep 0.1; done
+  date -s '+1 hour' >/dev/null
+  kill -CONT "$vmm"
+  date_after
+  expect_that test "${off#-}" -lt 60
+done
+date -s '-3 hours' >/dev/null
+date_after
+expect_that test "${off#-}" -lt 60
 exec 4>&-
 wait "$vmm"
-expect_that test "$(($(date +%s) - $(tail -n 1 out)))" -lt 60
-date -s '-1 hour' >/dev/null
+code=$?
+expect_code 0
 
 finish

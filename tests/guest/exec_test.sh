@@ -3,8 +3,8 @@
 terminal=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/on_terminal.py
 . "$(dirname "${BASH_SOURCE[0]}")/story.sh"
 
-# MINIVM_STREAM_MIB=1024 on hardware makes it the full GiB.
-mib=${MINIVM_EXEC_MIB:-16}
+# MINIVM_EXEC_MIB=1024 makes it the full GiB, MINIVM_EXEC_SLEEP is how many seconds a reader sleeps.
+mib=${MINIVM_EXEC_MIB:-16} sleep_s=${MINIVM_EXEC_SLEEP:-3}
 export XDG_RUNTIME_DIR=$scratch/state
 mkdir -m 700 "$XDG_RUNTIME_DIR"
 trap '"$program" kill box >/dev/null 2>&1; rm -rf "$scratch"' EXIT
@@ -102,7 +102,7 @@ try in_box sha256sum <large
 expect_out "$(<wanted)"
 
 story 'a reader that sleeps loses nothing'
-try sh -c "'$program' exec box -- seq 1 300000 | { sleep 3; sha256sum; }"
+try sh -c "'$program' exec box -- seq 1 300000 | { sleep $sleep_s; sha256sum; }"
 expect_out "$(seq 1 300000 | sha256sum)"
 
 story 'a program that does not read its stdin'
@@ -115,6 +115,17 @@ story 'a reader that leaves early'
 try bash -c "'$program' exec box -- sh -c 'yes; echo \$? >&2' | head -n 1"
 expect_out y
 expect_err_like '^141$'
+
+story 'streams that are closed or null'
+try sh -c "'$program' exec box -- cat <&-"
+expect_code 0
+try sh -c "'$program' exec box -- sh -c 'echo lost; echo heard >&2' >&-"
+expect_code 0
+expect_that test "$(<err)" = heard
+try sh -c "'$program' exec box -- sh -c 'echo lost; exit 9' <&- >&- 2>&-"
+expect_code 9
+try sh -c "'$program' exec box -- sh -c 'cat; exit 8' </dev/null >/dev/null 2>&1"
+expect_code 8
 
 story 'stdin ends, and stdout goes on'
 try sh -c "echo asked | '$program' exec box -- sh -c 'cat; sleep 1; echo answered'"
@@ -141,6 +152,13 @@ try "${on_terminal[@]}" --wait 'Mem' --send 'q' -- "$program" exec box -- top
 expect_code 0
 try "${on_terminal[@]}" --wait '[#$] ' --send 'exit 5\r' -- "$program" exec box -- sh
 expect_code 5
+
+story 'a terminal that goes away takes its program along'
+try "${on_terminal[@]}" --wait 'up' --hang-up -- "$program" exec box -- sh -c 'echo up; exec sleep 4712'
+expect_that test "$code" -gt 128
+left() { in_box sh -c 'ps | grep -q "[s]leep 4712"' </dev/null; }
+for _ in {1..50}; do left || break; done
+expect_that test "$(in_box sh -c 'ps | grep -c "[s]leep 4712"' </dev/null)" = 0
 
 story 'files and trees in and out'
 mkdir -p tree/sub

@@ -82,6 +82,10 @@ TEST_CASE("The guest is told the time when asked for, but not while it does not 
   const auto next = test.hear();
   REQUIRE(next);
   CHECK(next->header.type == FrameType::exec);
+  // What was held back comes later, once.
+  const auto last = test.hear();
+  REQUIRE(last);
+  CHECK(last->header.type == FrameType::set_time);
 }
 
 TEST_CASE("A guest of another protocol is told apart by number") {
