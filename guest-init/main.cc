@@ -83,6 +83,7 @@ Outcome give_pid_1_away(const Boot& boot, char** argv, const Path& init, Fd& ini
 
 void serve(Boot& boot, int init_proc, int own_program) noexcept {
   set_limits();
+  let_others_go_first();
   boot.stamps.ready_ns = boot_time_ns();
   boot.channel.send_ready(boot.stamps);
   Mapping memory(sizeof(ExecServer));

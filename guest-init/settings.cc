@@ -1,10 +1,12 @@
 #include "guest-init/settings.h"
 
 #include <net/if.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -39,6 +41,11 @@ void block_signals() noexcept {
 void name_machine(std::string_view hostname) noexcept {
   if (!hostname.empty() && sethostname(hostname.data(), hostname.size()) != 0) tell("skipped", "the host name");
   raise_loopback();
+}
+
+void let_others_go_first() noexcept {
+  const sched_param priority{};
+  syscall(SYS_sched_setscheduler, 0, SCHED_BATCH, &priority);  // musl's function only says ENOSYS
 }
 
 void set_limits() noexcept {

@@ -13,4 +13,8 @@ void name_machine(std::string_view hostname) noexcept;
 /// What programs inherit: umask 022, a high limit of open files and one of our own to serve all sessions.
 void set_limits() noexcept;
 
+/// Lets who wakes this process go on first, so that it finds more to do at once: a kernel thread that receives the next
+/// of many packets, a program that writes. Where a processor is busy it waits for its turn. Programs do not inherit it.
+void let_others_go_first() noexcept;
+
 }  // namespace minivm::guest

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -92,6 +93,12 @@ int execute(ExecPlan& plan, int program) noexcept {
   return errno;
 }
 
+/// Undoes let_others_go_first.
+void schedule_as_usual() noexcept {
+  const sched_param priority{};
+  syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &priority);
+}
+
 [[noreturn]] void run_child(ExecPlan& plan, const SpawnFiles& files) noexcept {
   setsid();
   for (int fd = 0; fd < 3; ++fd) {
@@ -103,6 +110,7 @@ int execute(ExecPlan& plan, int program) noexcept {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
+  schedule_as_usual();
   set_limits(plan);
   ::umask(plan.umask & 0777);
   become(plan);

@@ -211,6 +211,7 @@ class Guest {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     guest::block_signals();
+    guest::let_others_go_first();
     Mapping memory(sizeof(ExecServer));
     auto* server = new (memory.bytes().data()) ExecServer(Fd(control), Fd(), take_test_stream, -1, own_program());
     _exit(static_cast<int>(server->run()));

@@ -1,3 +1,4 @@
+#include <sched.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -179,6 +180,16 @@ TEST_CASE("no signal is blocked or ignored in a program") {
   Guest guest;
   const std::string out = Run(guest, {"cat", "/proc/self/status"}).finish().out;
   CHECK(out.find("SigBlk:\t0000000000000000") != out.npos);
+}
+
+TEST_CASE("the server lets others go first, and its programs do not") {
+  Guest guest;
+  CHECK(Run(guest, {"true"}).finish().exited.value == 0);
+  CHECK(sched_getscheduler(guest.server()) == SCHED_BATCH);
+  Run program(guest, {"sleep", "1000"});
+  CHECK(sched_getscheduler(program.started()) == SCHED_OTHER);
+  guest.send(FrameType::signal, program.id(), Signal{SIGKILL});
+  program.exited();
 }
 
 TEST_CASE("a program inherits no descriptor but its three") {
