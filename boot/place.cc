@@ -10,6 +10,11 @@
 namespace minivm::boot {
 namespace {
 
+/// A booting kernel reads every page of its text and then patches it: return thunks, paravirtual calls, alternatives.
+/// Pages of a mapped file cost it two faults each; what is copied lies in huge pages and costs one for 512. But the
+/// copy takes time before the first instruction, so a larger kernel is mapped.
+constexpr std::uint64_t copied_kernel_limit = 20U << 20;
+
 constexpr std::uint64_t page_mask = GuestMemory::page_size - 1;
 constexpr std::uint64_t page_floor(std::uint64_t value) { return value & ~page_mask; }
 constexpr std::uint64_t page_ceiling(std::uint64_t value) { return page_floor(value + page_mask); }
@@ -23,7 +28,11 @@ void copy(const GuestMemory& memory, const Kernel::Image& image, Gpa to, std::ui
   }
 }
 
-void place_segment(GuestMemory& memory, const Kernel::Image& image, const Segment& segment) {
+void copy_segment(const GuestMemory& memory, const Kernel::Image& image, const Segment& segment) {
+  if (segment.file_size > 0) copy(memory, image, segment.address, segment.file_offset, segment.file_size);
+}
+
+void map_segment(GuestMemory& memory, const Kernel::Image& image, const Segment& segment) {
   const std::uint64_t start = raw(segment.address);
   const std::uint64_t end = start + segment.file_size;
   const std::uint64_t first_page = page_ceiling(start);
@@ -49,7 +58,15 @@ void place_kernel(GuestMemory& memory, const Kernel::Image& image) {
     throw std::runtime_error(fmt::format("kernel {}: needs {} MiB, the guest has {} MiB{}", image.path,
                                          mebibytes(image.end), low_ram >> 20, hole ? " below the device hole" : ""));
   }
-  for (const Segment& segment : image.segments) place_segment(memory, image, segment);
+  std::uint64_t size = 0;
+  for (const Segment& segment : image.segments) size += segment.file_size;
+  for (const Segment& segment : image.segments) {
+    if (size <= copied_kernel_limit) {
+      copy_segment(memory, image, segment);
+    } else {
+      map_segment(memory, image, segment);
+    }
+  }
 }
 
 Placed place_initramfs(GuestMemory& memory, const Kernel::Image& image, const Initramfs& initramfs) {

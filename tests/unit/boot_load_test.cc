@@ -125,6 +125,10 @@ TEST_CASE("the kernel's pieces land at their addresses and nothing of the file b
     check_pieces(Loaded(elf.build()), elf);
   }
   SECTION("an unpacked bzImage") { check_pieces(Loaded(test::sample_bzimage()), elf); }
+  SECTION("more than is copied") {
+    elf.pieces = {{0x100'0000, test::noise(21 * mebibyte, 4), 22 * mebibyte, 0}};
+    check_pieces(Loaded(elf.build()), elf);
+  }
 }
 
 TEST_CASE("a bzImage that unpacks itself lies at its preferred address") {
