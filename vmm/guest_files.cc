@@ -84,18 +84,21 @@ boot::Initramfs make_initramfs(const MachineConfig& config, const std::vector<st
   return initramfs;
 }
 
-std::string make_command_line(const MachineConfig& config, bool has_acpi, bool on_console_port) {
+std::string make_command_line(const MachineConfig& config, const Announcement& announcement) {
   // hvc0 begins where its driver does: until then the kernel speaks through the serial port, and never on both.
   const std::string console =
-      on_console_port ? fmt::format("earlycon=uart8250,io,{:#x} console=hvc0", layout::com1) : "console=ttyS0";
+      announcement.on_console_port ? fmt::format("earlycon=uart8250,io,{:#x} console=hvc0", layout::com1) : "console=ttyS0";
   // First, since an early console begins with all that was said before it, unless it has heard of this.
   std::string line = config.verbose_guest ? "" : "quiet ";
   line += fmt::format("rdinit=/{} {} panic=-1", protocol::initramfs::init, console);
   // The crypto self-tests are most of a stock kernel's boot; the TSC is the host's, which KVM vouches for.
   line += " cryptomgr.notests tsc=reliable no_timer_check 8250.nr_uarts=1";
+  // With one CPU Linux would take the lock prefixes out of its text, one TLB flush for each.
+  line += " noreplace-smp";
+  if (announcement.transport != boot::Transport::pci) line += " pci=off";  // a hundred exits of looking for it
   // Left alone, Linux reboots a hardware-reduced machine through EFI, which is not there, and then through a BIOS;
   // without ACPI's reset register every other way takes seconds to give up.
-  line += has_acpi ? " reboot=a" : " reboot=t";
+  line += announcement.discovery == boot::Discovery::acpi ? " reboot=a" : " reboot=t";
   if (!config.append.empty()) line += " " + config.append;
   return line;
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "boot/initramfs.h"
+#include "boot/platform.h"
 #include "minivm/config.h"
 
 namespace minivm {
@@ -17,8 +18,14 @@ inline constexpr std::string_view root_disk_serial = "root";
 boot::Initramfs make_initramfs(const MachineConfig& config, const std::vector<std::string>& module_files,
                                const std::string& root_filesystem);
 
-/// The kernel command line without device discovery: what makes boots fast and ends clean, then the user's words. With
-/// `on_console_port` the console is virtio-console's, else the serial port.
-std::string make_command_line(const MachineConfig& config, bool has_acpi, bool on_console_port = false);
+/// How the kernel finds its devices, as far as its command line is concerned.
+struct Announcement {
+  boot::Discovery discovery = boot::Discovery::acpi;
+  boot::Transport transport = boot::Transport::mmio;
+  bool on_console_port = false;  // the console is virtio-console's, else the serial port
+};
+
+/// The kernel command line without device discovery: what makes boots fast and ends clean, then the user's words.
+std::string make_command_line(const MachineConfig& config, const Announcement& announcement);
 
 }  // namespace minivm

@@ -181,12 +181,12 @@ boot::CpuState Machine::load_guest(const MachineConfig& config) {
   if (transport == boot::Transport::pci && discovery != boot::Discovery::acpi) {
     throw std::runtime_error("devices: on PCI they are found by ACPI only");
   }
-  const boot::CpuState state =
-      boot::load(memory_, {.kernel = kernel,
-                           .initramfs = initramfs,
-                           .platform = platform_,
-                           .command_line = make_command_line(config, discovery == boot::Discovery::acpi, on_hvc),
-                           .discovery = discovery});
+  const Announcement announcement{discovery, transport, on_hvc};
+  const boot::CpuState state = boot::load(memory_, {.kernel = kernel,
+                                                    .initramfs = initramfs,
+                                                    .platform = platform_,
+                                                    .command_line = make_command_line(config, announcement),
+                                                    .discovery = discovery});
   timing_.kernel_mapped = monotonic_ns();  // only this thread's while it loads
   return state;
 }

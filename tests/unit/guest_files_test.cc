@@ -48,14 +48,19 @@ TEST_CASE("A host name that the configuration cannot hold is refused") {
 }
 
 TEST_CASE("The user's words come last on the command line, so that they win") {
-  CHECK_THAT(make_command_line({.append = "quiet loglevel=7"}, true), EndsWith(" quiet loglevel=7"));
-  CHECK_THAT(make_command_line({}, true), Contains("rdinit=/minivm/init") && Contains("reboot=a"));
-  CHECK_THAT(make_command_line({}, false), Contains("reboot=t"));
-  CHECK_THAT(make_command_line({}, true), Contains(" console=ttyS0 ") && !Contains("hvc0"));
-  CHECK_THAT(make_command_line({}, true, true),
+  CHECK_THAT(make_command_line({.append = "quiet loglevel=7"}, {}), EndsWith(" quiet loglevel=7"));
+  CHECK_THAT(make_command_line({}, {}), StartsWith("quiet "));
+  CHECK_THAT(make_command_line({.verbose_guest = true}, {}), !StartsWith("quiet "));
+}
+
+TEST_CASE("The command line says what the machine has") {
+  CHECK_THAT(make_command_line({}, {}), Contains("rdinit=/minivm/init") && Contains("reboot=a"));
+  CHECK_THAT(make_command_line({}, {}), Contains(" console=ttyS0 ") && !Contains("hvc0"));
+  CHECK_THAT(make_command_line({}, {.on_console_port = true}),
              Contains(" earlycon=uart8250,io,0x3f8 console=hvc0 ") && !Contains("ttyS0"));
-  CHECK_THAT(make_command_line({}, true), StartsWith("quiet "));
-  CHECK_THAT(make_command_line({.verbose_guest = true}, true), !StartsWith("quiet "));
+  CHECK_THAT(make_command_line({}, {.discovery = boot::Discovery::fdt}), Contains("reboot=t") && Contains("pci=off"));
+  CHECK_THAT(make_command_line({}, {}), Contains("pci=off"));
+  CHECK_THAT(make_command_line({}, {.transport = boot::Transport::pci}), !Contains("pci="));
 }
 
 }  // namespace
