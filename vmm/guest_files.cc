@@ -86,8 +86,9 @@ boot::Initramfs make_initramfs(const MachineConfig& config, const std::vector<st
 
 std::string make_command_line(const MachineConfig& config, const Announcement& announcement) {
   // hvc0 begins where its driver does: until then the kernel speaks through the serial port, and never on both.
-  const std::string console =
-      announcement.on_console_port ? fmt::format("earlycon=uart8250,io,{:#x} console=hvc0", layout::com1) : "console=ttyS0";
+  const std::string console = announcement.on_console_port
+                                  ? fmt::format("earlycon=uart8250,io,{:#x} console=hvc0", layout::com1)
+                                  : "console=ttyS0";
   // First, since an early console begins with all that was said before it, unless it has heard of this.
   std::string line = config.verbose_guest ? "" : "quiet ";
   line += fmt::format("rdinit=/{} {} panic=-1", protocol::initramfs::init, console);
@@ -95,7 +96,10 @@ std::string make_command_line(const MachineConfig& config, const Announcement& a
   line += " cryptomgr.notests tsc=reliable no_timer_check 8250.nr_uarts=1";
   // With one CPU Linux would take the lock prefixes out of its text, one TLB flush for each.
   line += " noreplace-smp";
-  if (announcement.transport != boot::Transport::pci) line += " pci=off";  // a hundred exits of looking for it
+  // There is a mechanism and nothing on it: Linux need not look at 32 slots. Without ACPI it would look again.
+  if (announcement.transport != boot::Transport::pci) {
+    line += announcement.discovery == boot::Discovery::fdt ? " pci=off" : " pci=conf1,noearly";
+  }
   // Left alone, Linux reboots a hardware-reduced machine through EFI, which is not there, and then through a BIOS;
   // without ACPI's reset register every other way takes seconds to give up.
   line += announcement.discovery == boot::Discovery::acpi ? " reboot=a" : " reboot=t";

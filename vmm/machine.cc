@@ -157,6 +157,7 @@ void Machine::place_devices(boot::Transport transport) {
     slots_ = std::make_unique<PciSlots>(memory_, mmio_, vm_);
   } else {
     slots_ = std::make_unique<MmioSlots>(memory_, mmio_);
+    port_io_.map(pci::EmptyBus::port, pci::EmptyBus::port_count, no_pci_);
   }
   for (const Device& each : virtio_) slots_->add(*each.device, *each.loop);
   slots_->describe(platform_);

@@ -14,6 +14,7 @@
 #include "boot/platform.h"
 #include "devices/bus.h"
 #include "devices/input_port.h"
+#include "devices/pci/empty_bus.h"
 #include "devices/power.h"
 #include "devices/serial.h"
 #include "devices/virtio/balloon.h"
@@ -116,6 +117,7 @@ class Machine {
   virtio::Console* console_port_ = nullptr;  // in virtio_, if the guest has one
   std::unique_ptr<Serial> serial_;
   std::unique_ptr<PowerPorts> power_;
+  pci::EmptyBus no_pci_;  // where devices are not on PCI
   std::unique_ptr<CommandChannel> channel_;
   std::unique_ptr<VsockDoor> vsock_door_;    // when MachineConfig::vsock_socket asks for it
   std::unique_ptr<ClockWatch> clock_watch_;  // from READY on
