@@ -70,4 +70,12 @@ try "$terminal" --seconds 200 --size 33x99 --wait '[$#] ' --send 'stty size\n' -
   -- "$minivm" boot --console-port virtio --init /bin/sh
 expect_code 0
 
+own=$assets/kernel-minivm
+if grep -qs '^CONFIG_PCI_MMCONFIG=y' "$own/config"; then
+  story "the project's own kernel on PCI"
+  try timeout 450 "$minivm" run --kernel "$own/vmlinuz" --transport pci -- grep -c 'PCI-MSI.*virtio' /proc/interrupts
+  expect_code 0
+  expect_out_like '^[1-9][0-9]*$'
+fi
+
 finish
