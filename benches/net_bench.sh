@@ -70,7 +70,7 @@ start() {
   case $1 in
     minivm*-tap) start_minivm "${transport[@]}" --net tap=mvbench ;;
     minivm*-user) start_minivm "${transport[@]}" --net user ;;
-    minivm*-vsock) start_minivm "${transport[@]}" --vsock-socket "$work/door" ;;
+    minivm*-vsock) rm -f "$work/door" && start_minivm "${transport[@]}" --vsock-socket "$work/door" ;;
     qemu-tap) start_qemu -netdev tap,id=net,ifname=mvbench,script=no,downscript=no,vhost=off -device virtio-net-device,netdev=net ;;
     qemu-vhost-tap) start_qemu -netdev tap,id=net,ifname=mvbench,script=no,downscript=no,vhost=on -device virtio-net-device,netdev=net ;;
     qemu-user) start_qemu -netdev user,id=net -device virtio-net-device,netdev=net ;;
