@@ -1,58 +1,93 @@
 #!/usr/bin/env bash
-# What a boot costs, against the other VMMs found here: CPU time, user and system, from exec to exit of a VMM whose guest has
-# one CPU and 256 MiB, Debian's stock bzImage and a static /init that reboots at once. Every VMM gets the same kernel and the
-# same initramfs; QEMU gets the kernel's own choices first, and then the words that minivm puts on the command line.
+# What a boot costs, against the other VMMs found here: a guest with one CPU and 256 MiB and a static /init that reboots at
+# once, so that exec to exit is little more than exec to the guest's first program. Debian's stock kernel, and minivm's own
+# when it has been built. Every VMM gets the same kernel and the same initramfs; QEMU gets the kernel's own choices first, and
+# then the words that minivm puts on the command line.
 #
 #   benches/boot_bench.sh [--here]
+#
+# CPU time, user and system, and KVM exits are of the whole (benches/exits.sh). "Beside RAM" is what the VMM has resident but
+# for the guest's RAM, once its guest is idle; "program" the size of its executable without symbols, libraries not counted.
 #
 # Where /dev/kvm is not fit for that, it runs in a lab whose CPU counts instructions, one nanosecond each (tools/lab --count):
 # figures then compare VMMs, and say nothing about seconds on hardware. --here: on this machine, whatever it is.
 #
 # The boot of minivm is a warm one: an earlier one, which is not measured, has put the unpacked kernel into the cache.
-# KVM exits are counted by a tracepoint when this is root, in the same run.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../tools/lib/kvm.sh"
-. "$(dirname "${BASH_SOURCE[0]}")/exits.sh"
+. "$project/benches/exits.sh"
 
-kernel=${MINIVM_KERNEL:-$cache/assets/kernel/vmlinuz}
-words='console=ttyS0 panic=-1 quiet cryptomgr.notests tsc=reliable no_timer_check 8250.nr_uarts=1'
+words='console=ttyS0 panic=-1 quiet cryptomgr.notests tsc=reliable no_timer_check 8250.nr_uarts=1 noreplace-smp'
 
-# make_initrd FILE: one program, /init.
+# make_initrd FILE STATEMENT: one program, /init, which does this.
 make_initrd() {
   local tree
   tree=$(mktemp -d)
-  cc -static -Os -o "$tree/init" -x c - <<'C'
+  cc -static -Os -o "$tree/init" -x c - <<<"
 #include <sys/reboot.h>
-int main(void) { return reboot(RB_AUTOBOOT); }
-C
+#include <unistd.h>
+int main(void) { $2; }"
   (cd "$tree" && echo init | cpio --quiet -o -H newc -R +0:+0) >"$1"
   rm -r "$tree"
 }
 
-# measure NAME COMMAND...: one row of the table.
+# MiB that the process has resident but for the guest's RAM: mappings that touch each other and have 200 MiB or more.
+beside_ram() {
+  sed -nE 's/^([0-9a-f]+)-([0-9a-f]+) .*/map \1 \2/p; s/^(Size|Rss): +([0-9]+) .*/\1 \2/p' "/proc/$1/smaps" | awk '
+    function close_group() { if (size < 204800) total += resident; size = resident = 0 }
+    $1 == "map" { if ($2 != end) close_group(); end = $3 }
+    $1 == "Size" { size += $2 }
+    $1 == "Rss" { resident += $2 }
+    END { close_group(); printf "%.1f", total / 1024 }'
+}
+
+# Leaves in $beside what the VMM that COMMAND starts has beside RAM when it has not run for two seconds.
+measure_memory() {
+  local pid before=-1 now=0
+  "$@" </dev/null >/dev/null 2>&1 &
+  pid=$!
+  while [[ $now != "$before" && -e /proc/$pid/stat ]]; do
+    sleep 2
+    before=$now
+    now=$(awk '{print $14 + $15}' "/proc/$pid/stat")
+  done
+  beside=$(beside_ram "$pid")
+  kill -KILL "$pid"
+  wait "$pid" 2>/dev/null || true
+}
+
+program_size() {
+  local stripped=$work/program
+  strip -o "$stripped" "$(command -v "$1")"
+  awk -v bytes="$(stat -c %s "$stripped")" 'BEGIN{printf "%.1f", bytes / 1048576}'
+}
+
+# measure NAME COMMAND...: one row of the table. INITRD in COMMAND stands for the initramfs.
 measure() {
   local name=$1 code=0
   shift
-  counted timeout 200 "$@" </dev/null >"$work/out" 2>&1 || code=$?
+  counted timeout 200 "${@//INITRD/$reboots}" </dev/null >"$work/out" 2>&1 || code=$?
   if ((code != 0)); then
-    printf '%-44s failed with exit code %s\n' "$name" "$code"
+    printf '%-40s failed with exit code %s\n' "$name" "$code"
     tail -n 5 "$work/out" >&2
     return
   fi
-  printf '%-44s %7d ms %10s\n' "$name" $((spent / 1000)) "$exits"
+  local cpu=$spent count=$exits
+  measure_memory "${@//INITRD/$waits}"
+  printf '%-40s %9.1f ms %8s %8s MiB %6s MiB\n' "$name" "$(awk -v n="$cpu" 'BEGIN{print n / 1000}')" "$count" "$beside" \
+    "$(program_size "$1")"
 }
 
-# One after the other: they share the CPU, and its cache.
+# compare NAME KERNEL: one after the other, since they share the CPU, and its cache.
 compare() {
-  local boot=("$minivm" boot --kernel "$kernel" --initrd "$initrd" --append 'rdinit=/init' --console none --memory 256M)
+  local boot=("$minivm" boot --kernel "$2" --initrd INITRD --append 'rdinit=/init' --console none --memory 256M)
   local qemu=(qemu-system-x86_64 -accel kvm -cpu host -smp 1 -m 256 -nodefaults -no-user-config -display none -serial null
-    -no-reboot -kernel "$kernel" -initrd "$initrd")
-  timeout 200 "${boot[@]}" </dev/null || die "the first boot failed with exit code $?"
-  printf '%-44s %9s %10s\n' "exec to exit" "CPU time" "KVM exits"
+    -no-reboot -kernel "$2" -initrd INITRD)
+  timeout 200 "${boot[@]//INITRD/$reboots}" </dev/null || die "the first boot failed with exit code $?"
+  printf '\n%-40s %12s %8s %12s %10s\n' "$1" 'CPU time' exits 'beside RAM' program
   measure 'minivm boot' "${boot[@]}"
-  measure 'minivm run -- true (built-in root)' "$minivm" run --memory 256M -- true
   if command -v lkvm >/dev/null; then
-    measure 'kvmtool' lkvm run --kernel "$kernel" --initrd "$initrd" --mem 256 --cpus 1 --network mode=none \
+    measure kvmtool lkvm run --kernel "$2" --initrd INITRD --mem 256 --cpus 1 --network mode=none \
       --params 'quiet panic=-1 rdinit=/init'
   fi
   if command -v qemu-system-x86_64 >/dev/null; then
@@ -61,26 +96,32 @@ compare() {
   fi
 }
 
-if [[ ${1:-} != --here ]]; then
-  [[ -e $kernel ]] || die "no kernel at $kernel (tools/assets kernel prepares it)"
-  initrd=$(mktemp)
-  trap 'rm -f "$initrd"' EXIT
-  make_initrd "$initrd"
-  export MINIVM_BENCH_INITRD=$initrd MINIVM=$minivm
-  if kvm_is_usable; then
-    "$0" --here
-  else
-    say "in the lab, counting instructions: $kvm_reason"
-    "$project/tools/lab" --count --mem 3072 --timeout 900 "$0" --here </dev/null
-  fi
-  exit
+# Also a command, and where its time goes.
+time_a_command() {
+  printf '\n%s, minivm run --timing -- /bin/true\n' "$1"
+  counted "$minivm" run --kernel "$2" --memory 256M --timing -- /bin/true </dev/null
+  printf 'CPU time: %s us; exits: %s\n' "$spent" "$exits"
+}
+
+stock=${MINIVM_KERNEL:-$cache/assets/kernel/vmlinuz}
+own=$cache/assets/kernel-minivm/vmlinuz
+if [[ ${1:-} != --here ]] && ! kvm_is_usable; then
+  [[ -e $stock ]] || die "no kernel at $stock (tools/assets kernel prepares it)"
+  say "in the lab, counting instructions: $kvm_reason"
+  MINIVM=$minivm exec "$project/tools/lab" --count --mem 3072 --timeout 900 "$0" --here </dev/null
 fi
 
 work=$(mktemp -d)
 start_counting
 trap 'stop_counting; rm -rf "$work"' EXIT
-initrd=${MINIVM_BENCH_INITRD:-$work/initrd}
-[[ -e $initrd ]] || make_initrd "$initrd"
-printf 'machine: %s, Linux %s; guests: %s, one CPU, 256 MiB\n' \
-  "$(sed -n 's/^model name\s*: //p;T;q' /proc/cpuinfo)" "$(uname -r)" "$(basename "$kernel")"
-compare
+reboots=$work/reboots waits=$work/waits
+make_initrd "$reboots" 'return reboot(RB_AUTOBOOT)'
+make_initrd "$waits" 'for (;;) pause()'
+printf 'machine: %s, Linux %s; guests: one CPU, 256 MiB\n' \
+  "$(sed -n 's/^model name\s*: //p;T;q' /proc/cpuinfo)" "$(uname -r)"
+measure_kernel() {
+  compare "$@"
+  time_a_command "$@"
+}
+measure_kernel "Debian's stock kernel" "$stock"
+[[ ! -e $own ]] || measure_kernel "minivm's own kernel" "$own"
