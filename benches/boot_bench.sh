@@ -66,7 +66,7 @@ program_size() {
 measure() {
   local name=$1 code=0
   shift
-  counted timeout 200 "${@//INITRD/$reboots}" </dev/null >"$work/out" 2>&1 || code=$?
+  counted "${@//INITRD/$reboots}" </dev/null >"$work/out" 2>&1 || code=$?
   if ((code != 0)); then
     printf '%-40s failed with exit code %s\n' "$name" "$code"
     tail -n 5 "$work/out" >&2
@@ -83,7 +83,7 @@ compare() {
   local boot=("$minivm" boot --kernel "$2" --initrd INITRD --append 'rdinit=/init' --console none --memory 256M)
   local qemu=(qemu-system-x86_64 -accel kvm -cpu host -smp 1 -m 256 -nodefaults -no-user-config -display none -serial null
     -no-reboot -kernel "$2" -initrd INITRD)
-  timeout 200 "${boot[@]//INITRD/$reboots}" </dev/null || die "the first boot failed with exit code $?"
+  "${boot[@]//INITRD/$reboots}" </dev/null || die "the first boot failed with exit code $?"
   printf '\n%-40s %12s %8s %12s %10s\n' "$1" 'CPU time' exits 'beside RAM' program
   measure 'minivm boot' "${boot[@]}"
   if command -v lkvm >/dev/null; then
