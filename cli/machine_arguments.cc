@@ -91,7 +91,8 @@ void MachineArguments::add_kernel_options(CLI::App& command) {
   command.add_option("--append", machine.append, "more words for the kernel command line")
       ->type_name("WORDS")
       ->group(group);
-  add_parsed(command, "--discovery", "how the guest learns of its devices: auto, acpi, fdt, cmdline",
+  add_parsed(command, "--discovery",
+             "how the guest learns of its devices: auto, acpi, fdt, cmdline (without ACPI, so of one CPU)",
              [&machine](const std::string& text) { machine.discovery = parse_discovery(text); })
       ->type_name("HOW")
       ->group(group);

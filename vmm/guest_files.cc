@@ -100,6 +100,8 @@ std::string make_command_line(const MachineConfig& config, const Announcement& a
   if (announcement.transport != boot::Transport::pci) {
     line += announcement.discovery == boot::Discovery::fdt ? " pci=off" : " pci=conf1,noearly";
   }
+  // On a hardware-reduced machine an interrupt number means nothing until ACPI has named it.
+  if (announcement.discovery == boot::Discovery::command_line) line += " acpi=off";
   // Left alone, Linux reboots a hardware-reduced machine through EFI, which is not there, and then through a BIOS;
   // without ACPI's reset register every other way takes seconds to give up.
   line += announcement.discovery == boot::Discovery::acpi ? " reboot=a" : " reboot=t";

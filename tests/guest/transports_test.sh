@@ -77,5 +77,11 @@ if grep -qs '^CONFIG_PCI_MMCONFIG=y' "$own/config"; then
   expect_code 0
   expect_out_like '^[1-9][0-9]*$'
 fi
+if [[ -e $own/vmlinuz ]]; then
+  story "the project's own kernel, told of its devices by the command line, in the least memory"
+  try timeout 450 "$minivm" run --kernel "$own/vmlinuz" --discovery cmdline --memory 32M -- echo there
+  expect_code 0
+  expect_out there
+fi
 
 finish

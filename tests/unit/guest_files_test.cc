@@ -59,7 +59,8 @@ TEST_CASE("The command line says what the machine has") {
   CHECK_THAT(make_command_line({}, {.on_console_port = true}),
              Contains(" earlycon=uart8250,io,0x3f8 console=hvc0 ") && !Contains("ttyS0"));
   CHECK_THAT(make_command_line({}, {.discovery = boot::Discovery::fdt}), Contains("reboot=t") && Contains("pci=off"));
-  CHECK_THAT(make_command_line({}, {}), Contains("pci=conf1,noearly"));
+  CHECK_THAT(make_command_line({}, {.discovery = boot::Discovery::command_line}), Contains("acpi=off"));
+  CHECK_THAT(make_command_line({}, {}), Contains("pci=conf1,noearly") && !Contains("acpi=off"));
   CHECK_THAT(make_command_line({}, {.transport = boot::Transport::pci}), !Contains("pci="));
 }
 
