@@ -17,6 +17,8 @@ struct Field {
   const char* name;
   Value Record::*value;
 };
+template <typename Record, typename Value>
+Field(const char*, Value Record::*) -> Field<Record, Value>;  // clang 16 does not find it by itself
 
 /// The fields of a record, in the order they are written in.
 constexpr std::tuple machine_fields{Field{"name", &MachineRecord::name},       Field{"pid", &MachineRecord::pid},
