@@ -26,7 +26,8 @@ MemoryStatistics read_statistics(std::span<const iovec> parts) noexcept {
   const std::size_t count = copy_front(parts, std::as_writable_bytes(std::span(entries))) / sizeof entries[0];
   MemoryStatistics statistics;
   for (const balloon::Statistic& entry : std::span(entries).first(count)) {
-    if (entry.tag < statistics.size()) statistics[entry.tag] = entry.value;
+    const std::uint64_t value = entry.value;  // a field of a packed structure cannot be referred to
+    if (entry.tag < statistics.size()) statistics[entry.tag] = value;
   }
   return statistics;
 }
