@@ -35,7 +35,7 @@ int main(void) { $2; }"
 beside_ram() {
   sed -nE 's/^([0-9a-f]+)-([0-9a-f]+) .*/map \1 \2/p; s/^(Size|Rss): +([0-9]+) .*/\1 \2/p' "/proc/$1/smaps" | awk '
     function close_group() { if (size < 204800) total += resident; size = resident = 0 }
-    $1 == "map" { if ($2 != end) close_group(); end = $3 }
+    $1 == "map" { if ($2 "" != end "") close_group(); end = $3 } # as text: 7e10 is no number here
     $1 == "Size" { size += $2 }
     $1 == "Rss" { resident += $2 }
     END { close_group(); printf "%.1f", total / 1024 }'

@@ -180,7 +180,7 @@ void MachineArguments::add_hardware_options(CLI::App& command) {
              [this](const std::string& text) { options_.console = parse_console(text); })
       ->type_name("WHERE")
       ->group(group);
-  add_parsed(command, "--console-port", "what the console is on: auto, serial (ttyS0), virtio (hvc0)",
+  add_parsed(command, "--console-port", "what the console is on: serial (ttyS0, the default), virtio (hvc0), auto",
              [&machine](const std::string& text) { machine.console_port = parse_console_port(text); })
       ->type_name("PORT")
       ->group(group);
