@@ -94,7 +94,7 @@ void print_json(const BenchOptions& options, const Boots& boots) {
     report["stages"].push_back(
         {{"name", stage.name}, {"min_ns", spread.min}, {"median_ns", spread.median}, {"p99_ns", spread.p99}});
   }
-  fmt::print("{}\n", report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+  fmt::print("{}\n", report.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
 }
 
 }  // namespace

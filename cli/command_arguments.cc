@@ -5,13 +5,12 @@
 
 #include <utility>
 
+#include "cli/option_group.h"
 #include "cli/parsed_option.h"
 #include "cli/resource_limits.h"
 
 namespace minivm {
 namespace {
-
-constexpr const char* group = "Command";
 
 /// A limit that is given again replaces the earlier one of the same resource.
 void add_limit(const Limit& limit, std::vector<Limit>& limits) {
@@ -22,52 +21,45 @@ void add_limit(const Limit& limit, std::vector<Limit>& limits) {
 }  // namespace
 
 CommandArguments::CommandArguments(CLI::App& app, Command& command) : app_(app), command_(command) {
-  add_environment_options();
-  app.add_option("--cwd,--workdir,-w", command.directory, "working directory in the guest")
-      ->type_name("DIR")
-      ->group(group);
-  app.add_option("--user,-u", command.user, "run as this user")->type_name("USER[:GROUP]")->group(group);
-  app.add_option("--upload", command.upload, "send this ELF64 program of the host along, and run it as the command")
-      ->type_name("FILE")
-      ->group(group);
-  add_limit_options();
-  add_terminal_options();
+  CLI::App& group = add_group(app, "Command");
+  add_environment_options(group);
+  group.add_option("--cwd,--workdir,-w", command.directory, "working directory in the guest")->type_name("DIR");
+  group.add_option("--user,-u", command.user, "run as this user")->type_name("USER[:GROUP]");
+  group.add_option("--upload", command.upload, "send this ELF64 program of the host along, and run it as the command")
+      ->type_name("FILE");
+  add_limit_options(group);
+  add_terminal_options(group);
   app.prefix_command();
 }
 
-void CommandArguments::add_environment_options() {
-  add_parsed(app_, "--env,-e", "set a variable; K alone passes minivm's own value; may be given again",
+void CommandArguments::add_environment_options(CLI::App& group) {
+  add_parsed(group, "--env,-e", "set a variable; K alone passes minivm's own value; may be given again",
              [this](const std::string& text) { environment_.set(text); })
       ->type_name("K[=V]")
       ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-      ->group(group);
-  add_parsed(app_, "--env-file", "a file of such lines, # begins a comment; -e wins; may be given again",
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add_parsed(group, "--env-file", "a file of such lines, # begins a comment; -e wins; may be given again",
              [this](const std::string& path) { file_environment_.read(path); })
       ->type_name("FILE")
       ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-      ->group(group);
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
-void CommandArguments::add_limit_options() {
-  add_parsed(app_, "--ulimit", "a resource limit, for instance nofile=1024:4096 or core=0; may be given again",
+void CommandArguments::add_limit_options(CLI::App& group) {
+  add_parsed(group, "--ulimit", "a resource limit, for instance nofile=1024:4096 or core=0; may be given again",
              [this](const std::string& text) { add_limit(parse_limit(text), command_.limits); })
       ->type_name("NAME=SOFT[:HARD]")
       ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-      ->group(group);
-  add_parsed(app_, "--umask", "in octal digits (default 022)",
-             [this](const std::string& text) { command_.umask = parse_umask(text); })
-      ->type_name("MASK")
-      ->group(group);
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add_parsed(group, "--umask", "in octal digits (default 022)", [this](const std::string& text) {
+    command_.umask = parse_umask(text);
+  })->type_name("MASK");
 }
 
-void CommandArguments::add_terminal_options() {
-  app_.add_flag("--tty,-t", force_tty_, "give the command a terminal (default: when stdin and stdout are one)")
-      ->group(group);
-  app_.add_flag("--no-tty,-T", no_tty_, "never do that")->group(group);
-  app_.add_flag("--interactive,-i", interactive_, "accepted; stdin is always passed on")->group(group);
+void CommandArguments::add_terminal_options(CLI::App& group) {
+  group.add_flag("--tty,-t", force_tty_, "give the command a terminal (default: when stdin and stdout are one)");
+  group.add_flag("--no-tty,-T", no_tty_, "never do that");
+  group.add_flag("--interactive,-i", interactive_, "accepted; stdin is always passed on");
 }
 
 void CommandArguments::settle(WordsAfterMark after_mark) {

@@ -17,9 +17,9 @@ class CommandArguments {
   bool wants_terminal() const noexcept { return force_tty_; }
 
  private:
-  void add_environment_options();
-  void add_terminal_options();
-  void add_limit_options();
+  void add_environment_options(CLI::App& group);
+  void add_terminal_options(CLI::App& group);
+  void add_limit_options(CLI::App& group);
   void take_words(WordsAfterMark after_mark);
 
   CLI::App& app_;

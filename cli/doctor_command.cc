@@ -30,7 +30,7 @@ void print_json(const std::vector<Finding>& findings, bool ok) {
     report["checks"].push_back(
         {{"name", finding.name}, {"state", name_of(finding.state)}, {"detail", finding.detail}, {"fix", finding.fix}});
   }
-  fmt::print("{}\n", report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+  fmt::print("{}\n", report.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
 }
 
 void print_text(const std::vector<Finding>& findings, bool ok) {

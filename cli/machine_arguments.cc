@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "cli/disk_argument.h"
 #include "cli/network_syntax.h"
+#include "cli/option_group.h"
 #include "cli/parsed_option.h"
 #include "cli/units.h"
 #include "vmm/state_directory.h"
@@ -66,141 +67,111 @@ std::string parse_name(const std::string& text) {
 }  // namespace
 
 MachineArguments::MachineArguments(CLI::App& command, MachineOptions& options) : options_(options) {
-  add_kernel_options(command);
-  add_root_options(command);
-  add_network_options(command);
-  add_hardware_options(command);
+  add_kernel_options(add_group(command, "Kernel"));
+  add_root_options(add_group(command, "Root and disks"));
+  add_network_options(add_group(command, "Network"));
+  add_hardware_options(add_group(command, "Machine"));
   add_lifetime_options(command);
 }
 
-void MachineArguments::add_kernel_options(CLI::App& command) {
+void MachineArguments::add_kernel_options(CLI::App& group) {
   MachineConfig& machine = options_.machine;
-  constexpr const char* group = "Kernel";
-  command
+  group
       .add_option("--kernel,-k", machine.kernel,
                   "bzImage or ELF vmlinux\n(default: $MINIVM_KERNEL, minivm's own, the host's)")
-      ->type_name("FILE")
-      ->group(group);
-  command.add_option("--modules", machine.modules, "its modules (default: beside it, or /lib/modules/RELEASE)")
-      ->type_name("DIR")
-      ->group(group);
-  command
-      .add_option("--initrd", machine.initrd, "an initramfs to unpack over minivm's; without --rootfs it is the root")
-      ->type_name("FILE")
-      ->group(group);
-  command.add_option("--append", machine.append, "more words for the kernel command line")
-      ->type_name("WORDS")
-      ->group(group);
-  add_parsed(command, "--discovery",
+      ->type_name("FILE");
+  group.add_option("--modules", machine.modules, "its modules (default: beside it, or /lib/modules/RELEASE)")
+      ->type_name("DIR");
+  group.add_option("--initrd", machine.initrd, "an initramfs to unpack over minivm's; without --rootfs it is the root")
+      ->type_name("FILE");
+  group.add_option("--append", machine.append, "more words for the kernel command line")->type_name("WORDS");
+  add_parsed(group, "--discovery",
              "how the guest learns of its devices: auto, acpi, fdt, cmdline (without ACPI, so of one CPU)",
              [&machine](const std::string& text) { machine.discovery = parse_discovery(text); })
-      ->type_name("HOW")
-      ->group(group);
-  add_parsed(command, "--transport", "what the devices sit on: auto, mmio, pci",
-             [&machine](const std::string& text) { machine.transport = parse_transport(text); })
-      ->type_name("HOW")
-      ->group(group);
-  command.add_flag("--kaslr", machine.in_guest_unpack, "let the kernel unpack itself, at a random address (slower)")
-      ->group(group);
+      ->type_name("HOW");
+  add_parsed(group, "--transport", "what the devices sit on: auto, mmio, pci", [&machine](const std::string& text) {
+    machine.transport = parse_transport(text);
+  })->type_name("HOW");
+  group.add_flag("--kaslr", machine.in_guest_unpack, "let the kernel unpack itself, at a random address (slower)");
 }
 
-void MachineArguments::add_root_options(CLI::App& command) {
-  constexpr const char* group = "Root and disks";
+void MachineArguments::add_root_options(CLI::App& group) {
   MachineConfig& machine = options_.machine;
-  add_parsed(command, "--rootfs,-r", "a raw image with the root file system",
-             [this, &machine](const std::string& text) {
-               const DiskArgument root = parse_disk(text);
-               machine.root.disk = root.disk;
-               root_access_ = root.access;
-               machine.root.kind = Root::Kind::disk;
-             })
-      ->type_name("FILE[:ro|:rw][,SETTING...]")
-      ->group(group);
-  command.add_flag("--ephemeral", ephemeral_, "keep changes to the root in the guest's RAM, gone with it")
-      ->group(group);
-  add_parsed(command, "--disk",
+  add_parsed(group, "--rootfs,-r", "a raw image with the root file system", [this, &machine](const std::string& text) {
+    const DiskArgument root = parse_disk(text);
+    machine.root.disk = root.disk;
+    root_access_ = root.access;
+    machine.root.kind = Root::Kind::disk;
+  })->type_name("FILE[:ro|:rw][,SETTING...]");
+  group.add_flag("--ephemeral", ephemeral_, "keep changes to the root in the guest's RAM, gone with it");
+  add_parsed(group, "--disk",
              "one more raw image or block device; may be given again.\nSettings of disks: direct (past the host's page "
              "cache), iops=N and bps=SIZE (limits a second)",
              [&machine](const std::string& text) { machine.disks.push_back(parse_disk(text).disk); })
       ->type_name("FILE[:ro][,SETTING...]")
       ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-      ->group(group);
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
-void MachineArguments::add_network_options(CLI::App& command) {
-  constexpr const char* group = "Network";
-  add_parsed(command, "--net",
+void MachineArguments::add_network_options(CLI::App& group) {
+  add_parsed(group, "--net",
              "none (the default); user: a network of its own, no root needed; tap=NAME or fd=N: a TAP interface\n"
              "user,no-host: the host's 127.0.0.1 is not at 10.0.2.2; tap takes ip=A/N, gw=A, dns=A, queues=N",
              [this](const std::string& text) { network_ = parse_network(text); })
-      ->type_name("HOW")
-      ->group(group);
-  add_parsed(command, "--publish,-p",
+      ->type_name("HOW");
+  add_parsed(group, "--publish,-p",
              "a port of the host that leads to one of the guest, by --net user; may be given again",
              [this](const std::string& text) { ports_.push_back(parse_published_port(text)); })
       ->type_name("[ADDRESS:]HOST:GUEST[/udp]")
       ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-      ->group(group);
-  add_parsed(command, "--mac", "the network device's address (default: a random one)",
-             [this](const std::string& text) { mac_ = parse_mac(text); })
-      ->type_name("MAC")
-      ->group(group);
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add_parsed(group, "--mac", "the network device's address (default: a random one)", [this](const std::string& text) {
+    mac_ = parse_mac(text);
+  })->type_name("MAC");
 }
 
-void MachineArguments::add_hardware_options(CLI::App& command) {
+void MachineArguments::add_hardware_options(CLI::App& group) {
   MachineConfig& machine = options_.machine;
-  constexpr const char* group = "Machine";
-  command.add_option("--cpus,-c", machine.cpus, "virtual CPUs (default 1)")
+  group.add_option("--cpus,-c", machine.cpus, "virtual CPUs (default 1)")
       ->check(CLI::Range(1U, MachineConfig::max_cpus).description(""))
-      ->type_name("N")
-      ->group(group);
-  add_parsed(command, "--memory,-m", "RAM, taken from the host as the guest uses it (default 1G)",
+      ->type_name("N");
+  add_parsed(group, "--memory,-m", "RAM, taken from the host as the guest uses it (default 1G)",
              [&machine](const std::string& text) { machine.memory = parse_memory(text); })
-      ->type_name("SIZE")
-      ->group(group);
-  add_parsed(command, "--balloon", "how much of the RAM the guest leaves alone until it runs out of memory",
+      ->type_name("SIZE");
+  add_parsed(group, "--balloon", "how much of the RAM the guest leaves alone until it runs out of memory",
              [&machine](const std::string& text) { machine.balloon = parse_size(text); })
-      ->type_name("SIZE")
-      ->group(group);
-  command.add_option("--cid", machine.cid, "the guest's vsock address (default 3)")
+      ->type_name("SIZE");
+  group.add_option("--cid", machine.cid, "the guest's vsock address (default 3)")
       ->check(CLI::Range(MachineConfig::min_cid, std::uint64_t{0xFFFF'FFFE}).description(""))
-      ->type_name("N")
-      ->group(group);
-  command
+      ->type_name("N");
+  group
       .add_option("--vsock-socket", machine.vsock_socket,
                   "a Unix socket to make: CONNECT PORT there leads to the guest's vsock port; FILE_PORT is for the "
                   "guest's own connections")
-      ->type_name("FILE")
-      ->group(group);
-  command.add_option("--hostname", machine.hostname, "(default minivm)")->type_name("NAME")->group(group);
-  command.add_option("--init", machine.init, "becomes PID 1, for instance /sbin/init")->type_name("PATH")->group(group);
-  add_parsed(command, "--console", "where the console goes: none, stdio, stderr, file:PATH",
+      ->type_name("FILE");
+  group.add_option("--hostname", machine.hostname, "(default minivm)")->type_name("NAME");
+  group.add_option("--init", machine.init, "becomes PID 1, for instance /sbin/init")->type_name("PATH");
+  add_parsed(group, "--console", "where the console goes: none, stdio, stderr, file:PATH",
              [this](const std::string& text) { options_.console = parse_console(text); })
-      ->type_name("WHERE")
-      ->group(group);
-  add_parsed(command, "--console-port", "what the console is on: serial (ttyS0, the default), virtio (hvc0), auto",
+      ->type_name("WHERE");
+  add_parsed(group, "--console-port", "what the console is on: serial (ttyS0, the default), virtio (hvc0), auto",
              [&machine](const std::string& text) { machine.console_port = parse_console_port(text); })
-      ->type_name("PORT")
-      ->group(group);
-  add_parsed(command, "--boot-timeout", "how long the guest may take to get ready (default 60s, 0: for ever)",
+      ->type_name("PORT");
+  add_parsed(group, "--boot-timeout", "how long the guest may take to get ready (default 60s, 0: for ever)",
              [&machine](const std::string& text) { machine.boot_deadline = parse_duration(text); })
-      ->type_name("TIME")
-      ->group(group);
+      ->type_name("TIME");
 }
 
 void MachineArguments::add_lifetime_options(CLI::App& command) {
   add_parsed(command, "--timeout", "end everything after this long, with exit code 124",
              [this](const std::string& text) { options_.timeout = parse_duration(text); })
       ->type_name("TIME");
-  constexpr const char* group = "Background";
-  command.add_flag("--detach,-d", options_.detach, "return when it is up, and print its name")->group(group);
-  add_parsed(command, "--name", "the machine's name, for exec, stop and the like (default: made up with -d)",
+  CLI::App& group = add_group(command, "Background");
+  group.add_flag("--detach,-d", options_.detach, "return when it is up, and print its name");
+  add_parsed(group, "--name", "the machine's name, for exec, stop and the like (default: made up with -d)",
              [this](const std::string& text) { options_.name = parse_name(text); })
-      ->type_name("NAME")
-      ->group(group);
-  command.add_flag("--rm", options_.remove, "leave nothing behind, not even logs and exit code")->group(group);
+      ->type_name("NAME");
+  group.add_flag("--rm", options_.remove, "leave nothing behind, not even logs and exit code");
   command.add_option("--json", options_.json_file, "write a record of how it ended")->type_name("FILE");
   command.add_flag("--timing", options_.timing, "tell on stderr what took how long, from exec to the end");
   command.add_flag("--verbose,-v", verbosity_, "tell what is done, and --timing; twice: the guest too");

@@ -24,10 +24,10 @@ class MachineArguments {
   void settle(bool throw_away_by_default);
 
  private:
-  void add_kernel_options(CLI::App& command);
-  void add_root_options(CLI::App& command);
-  void add_network_options(CLI::App& command);
-  void add_hardware_options(CLI::App& command);
+  void add_kernel_options(CLI::App& group);
+  void add_root_options(CLI::App& group);
+  void add_network_options(CLI::App& group);
+  void add_hardware_options(CLI::App& group);
   void add_lifetime_options(CLI::App& command);
   void settle_network();
 

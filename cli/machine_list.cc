@@ -1,9 +1,9 @@
 #include "cli/machine_list.h"
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <ctime>
 #include <nlohmann/json.hpp>
@@ -83,8 +83,11 @@ void print_field(std::string_view name, std::string_view value) {
 }
 
 std::string format_time(std::int64_t seconds) {
-  return seconds == 0 ? std::string()
-                      : fmt::format("{:%Y-%m-%d %H:%M:%S}", fmt::localtime(static_cast<std::time_t>(seconds)));
+  const auto time = static_cast<std::time_t>(seconds);
+  std::tm local{};
+  if (seconds == 0 || ::localtime_r(&time, &local) == nullptr) return {};
+  std::array<char, 32> text{};
+  return {text.data(), std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S", &local)};
 }
 
 void print_text(const MachineRegistry& registry, const MachineEntry& entry) {

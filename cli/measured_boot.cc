@@ -33,7 +33,7 @@ std::int64_t nanoseconds(const timeval& time) {
   ::_exit(exec_failed);
 }
 
-Timing read_timing(const nlohmann::json& record) {
+Timing read_timing(const nlohmann::ordered_json& record) {
   const auto stamp = [&record](const char* name) {
     return record.at(name).is_null() ? 0 : record.at(name).get<std::int64_t>();
   };
@@ -52,12 +52,12 @@ Timing read_timing(const nlohmann::json& record) {
           .guest_error = stamp("guest_error_ns")};
 }
 
-nlohmann::json read_record(int fd) {
+nlohmann::ordered_json read_record(int fd) {
   struct stat status {};
   if (::fstat(fd, &status) != 0) throw_errno("bench: stat of the record");
   std::string text(static_cast<std::size_t>(status.st_size), '\0');
   if (::pread(fd, text.data(), text.size(), 0) != status.st_size) throw_errno("bench: reading the record");
-  return nlohmann::json::parse(text, nullptr, false);
+  return nlohmann::ordered_json::parse(text, nullptr, false);
 }
 
 }  // namespace
@@ -92,9 +92,9 @@ MeasuredBoot measure_boot(const std::vector<std::string>& arguments) {
   boot.cpu = nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime);
   boot.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   if (::read(clock_reader.get(), &boot.exec, sizeof boot.exec) != sizeof boot.exec) throw_errno("bench: exec");
-  const nlohmann::json json = read_record(record.get());
+  const nlohmann::ordered_json json = read_record(record.get());
   if (!json.is_object()) throw std::runtime_error(fmt::format("bench: a boot ended with exit code {}", boot.exit_code));
-  const nlohmann::json& timing = json.at("timing");
+  const nlohmann::ordered_json& timing = json.at("timing");
   boot.main = timing.at("main_ns").get<std::int64_t>();
   boot.options = timing.at("options_ns").get<std::int64_t>();
   boot.timing = read_timing(timing);

@@ -59,6 +59,11 @@ class HelpFormatter : public CLI::Formatter {
     if (verb == verbs.end() || !verb->takes_command) return usage;
     return usage.substr(0, usage.find_last_not_of('\n') + 1) + " [--] COMMAND [ARG...]\n";
   }
+
+  /// What add_group() made: its options, without a frame around their heading.
+  std::string make_expanded(const CLI::App* group) const override {
+    return make_groups(group, CLI::AppFormatMode::Sub);
+  }
 };
 
 class CommandLine {
@@ -96,13 +101,14 @@ CommandLine::CommandLine() {
       "  minivm doctor                                       what this host can do, and what to mend\n");
 }
 
-/// All of them by name, for help and complaints; the options of the one that is asked for.
+/// The one that is asked for, with its options; all of them by name, for help, if none is.
 void CommandLine::add_verbs(std::span<char* const> arguments) {
   const auto asked = std::ranges::find_if(arguments, [](const char* word) { return *word != '-'; });
   for (const Verb& verb : verbs) {
+    if (asked != arguments.end() && *asked != verb.name) continue;
     CLI::App& command = *app_.add_subcommand(std::string(verb.name), verb.help)->group(verb.group);
     command.footer("");  // not the examples, which are of all verbs
-    if (asked == arguments.end() || *asked != verb.name) continue;
+    if (asked == arguments.end()) continue;
     verb_ = &verb;
     chosen_ = verb.make(command);
   }

@@ -46,7 +46,7 @@ void write_record(const std::string& path, const RunResult& result, const Proces
   record["console"] = result.console_lines;
   record["timing"] = timing_record(start, result.timing);
   // The guest's words may be any bytes.
-  const std::string text = record.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  const std::string text = record.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   const UniqueFd file = open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
   if (::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) throw_errno(path);
 }

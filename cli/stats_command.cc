@@ -68,7 +68,7 @@ int stats_command(const StatsOptions& options) {
       all_answered = false;
     }
   }
-  if (options.json) fmt::print("{}\n", all.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+  if (options.json) fmt::print("{}\n", all.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
   return std::fflush(stdout) == 0 && all_answered ? 0 : 1;
 }
 

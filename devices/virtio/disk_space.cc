@@ -22,7 +22,8 @@ int allocate(const DiskImage& image, int mode, std::uint64_t offset, std::uint64
 }
 
 int write_zeroes_by_hand(const DiskImage& image, std::uint64_t offset, std::uint64_t size) noexcept {
-  static constexpr std::array<std::byte, 64 << 10> zeros{};
+  // Not const, which would be 64 KiB of zeros in the program's file.
+  static std::array<std::byte, 64 << 10> zeros;
   while (size > 0) {
     const std::uint64_t count = std::min<std::uint64_t>(size, zeros.size());
     const ssize_t written = ::pwrite(image.file.get(), zeros.data(), count, static_cast<off_t>(offset));
