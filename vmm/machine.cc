@@ -75,12 +75,12 @@ Machine::Machine(const MachineConfig& config, HostFile console, Events events)
   if (!config.vsock_socket.empty()) {
     vsock_door_ = std::make_unique<VsockDoor>(*vsock_, loop_, config.vsock_socket);
   }
-  // Reading files and talking to KVM take as long as each other, and share nothing but memory that is mapped already.
-  auto loading = std::async(std::launch::async, [&] { return load_guest(config); });
   connect_to_kvm();
-  create_vcpus(config);
-  timing_.vm_created = monotonic_ns();
-  const boot::CpuState state = loading.get();
+  create_vcpus(config.cpus);
+  // All that maps memory is done: it would wait for the page faults of the guest's memory being filled.
+  auto setting_up = std::async(std::launch::async, [this] { set_up_vcpus(); });
+  const boot::CpuState state = load_guest(config);
+  setting_up.get();
   slots_->connect(vm_);
   vcpus_.front()->set_state(state);
 }
@@ -188,7 +188,7 @@ boot::CpuState Machine::load_guest(const MachineConfig& config) {
                                                     .platform = platform_,
                                                     .command_line = make_command_line(config, announcement),
                                                     .discovery = discovery});
-  timing_.kernel_mapped = monotonic_ns();  // only this thread's while it loads
+  timing_.kernel_mapped = monotonic_ns();
   return state;
 }
 
@@ -198,19 +198,24 @@ void Machine::connect_to_kvm() {
   vm_.create_irqchip();
 }
 
-void Machine::create_vcpus(const MachineConfig& config) {
+void Machine::create_vcpus(std::uint32_t count) {
   const std::size_t run_size = kvm_.run_mapping_size();
-  for (std::uint32_t id = 0; id < config.cpus; ++id) {
+  for (std::uint32_t id = 0; id < count; ++id) {
     vcpus_.push_back(std::make_unique<Vcpu>(vm_.create_vcpu(id), id, run_size, memory_, VcpuBuses{&port_io_, &mmio_}));
   }
+}
+
+void Machine::set_up_vcpus() {
+  const auto count = static_cast<std::uint32_t>(vcpus_.size());
   const bool tsc_deadline = kvm_.check_extension(KVM_CAP_TSC_DEADLINE_TIMER) != 0;
-  auto cpuid = make_cpuid(kvm_.supported_cpuid(), config.cpus, vcpus_.front()->tsc_khz(), tsc_deadline);
-  for (std::uint32_t id = 0; id < config.cpus; ++id) {
+  auto cpuid = make_cpuid(kvm_.supported_cpuid(), count, vcpus_.front()->tsc_khz(), tsc_deadline);
+  for (std::uint32_t id = 0; id < count; ++id) {
     set_apic_id(cpuid, id);
     vcpus_[id]->set_cpuid(cpuid);
     vcpus_[id]->set_boot_msrs();
   }
   vm_.bind_irqfd(serial_->interrupt_fd(), layout::com1_gsi);
+  timing_.vm_created = monotonic_ns();
 }
 
 CommandChannel::Events Machine::channel_events(Events events) {

@@ -99,7 +99,8 @@ class Machine {
   void place_devices(boot::Transport transport);
   boot::CpuState load_guest(const MachineConfig& config);
   void connect_to_kvm();
-  void create_vcpus(const MachineConfig& config);
+  void create_vcpus(std::uint32_t count);
+  void set_up_vcpus();
   void on_guest_reset();
   void on_guest_ready(const protocol::Ready& ready);
   CommandChannel::Events channel_events(Events events);
