@@ -13,12 +13,15 @@ inline constexpr Gpa pvh_start_info{0x6000};  // hvm_start_info, its module list
 inline constexpr Gpa boot_params{0x7000};     // the zero page, 4 KiB
 inline constexpr Gpa boot_stack{0x8FF0};      // grows down
 inline constexpr Gpa page_tables{0x9000};     // PML4, PDPT, 4 page directories: the first 4 GiB, 2 MiB pages
-inline constexpr Gpa setup_data{0x1'0000};    // setup_data list (random seed, device tree): up to 64 KiB
 inline constexpr Gpa command_line{0x2'0000};  // up to 64 KiB
 inline constexpr std::uint64_t low_memory_end = 0x9'FC00;  // where the EBDA of a PC begins
-// ACPI tables, in the range that BIOSes keep them in, reserved in the e820 map.
-inline constexpr Gpa acpi{0xE'0000};
-inline constexpr std::uint64_t acpi_size = 0x2'0000;
+// Where a PC has its BIOS, reserved in the e820 map. What is in RAM and must stay splits the map in three instead, and
+// Linux walks all of it for each page table entry that has no RAM.
+inline constexpr Gpa firmware{0xE'0000};
+inline constexpr std::uint64_t firmware_size = 0x2'0000;
+inline constexpr Gpa acpi = firmware;  // tables: up to 64 KiB
+inline constexpr std::uint64_t acpi_size = 0x1'0000;
+inline constexpr Gpa setup_data{0xF'0000};  // setup_data list (random seed, device tree): up to 64 KiB
 inline constexpr Gpa high_memory{0x10'0000};
 
 // Devices, in the hole that GuestMemory leaves below 4 GiB.
@@ -54,7 +57,8 @@ inline constexpr std::uint8_t sleep_type_s5 = 5;
 inline constexpr std::uint8_t sleep_enable = 1U << 5;
 inline constexpr std::uint8_t reset_value = 1;
 
-static_assert(raw(page_tables) + std::uint64_t{6} * 4096 <= raw(setup_data));
+static_assert(raw(page_tables) + std::uint64_t{6} * 4096 <= raw(command_line));
+static_assert(raw(acpi) + acpi_size <= raw(setup_data) && raw(firmware) + firmware_size <= raw(high_memory));
 static_assert(raw(command_line) + 0x1'0000 <= low_memory_end);
 static_assert(virtio_mmio + max_virtio_devices * virtio_mmio_stride <= pci_window);
 static_assert(pci_window + pci_window_size <= pci_config && pci_config + pci_config_size <= ioapic);

@@ -33,7 +33,7 @@ class SetupDataList {
   explicit SetupDataList(const GuestMemory& memory) noexcept : memory_(memory) {}
 
   void add(std::uint32_t type, std::span<const std::byte> data) {
-    if (data.size() + sizeof(setup_data) > raw(layout::command_line) - raw(next_)) {
+    if (data.size() + sizeof(setup_data) > raw(layout::high_memory) - raw(next_)) {
       throw std::runtime_error(fmt::format("setup_data: {} bytes of type {} do not fit", data.size(), type));
     }
     memory_.write(next_, setup_data{.next = head_, .type = type, .len = static_cast<std::uint32_t>(data.size())});

@@ -6,13 +6,11 @@ namespace minivm::boot {
 
 std::vector<MemoryRange> memory_map(const GuestMemory& memory) {
   using enum MemoryRange::Type;
-  static constexpr std::uint64_t video_memory = 0xA'0000;  // ends the EBDA
   const auto regions = memory.regions();
   const std::uint64_t high = raw(layout::high_memory);
   std::vector<MemoryRange> map{
       {0, layout::low_memory_end, ram},
-      {layout::low_memory_end, video_memory - layout::low_memory_end, reserved},
-      {raw(layout::acpi), layout::acpi_size, reserved},
+      {raw(layout::firmware), layout::firmware_size, reserved},
       {high, regions[0].size - high, ram},
   };
   for (const GuestMemory::Region& region : regions.subspan(1)) map.push_back({raw(region.start), region.size, ram});

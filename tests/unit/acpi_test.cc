@@ -209,7 +209,7 @@ TEST_CASE("a CPU whose APIC ID takes more than eight bits gets an x2APIC entry",
 
 TEST_CASE("a platform that the tables cannot hold is refused with both numbers", "[acpi]") {
   CHECK_THROWS_WITH(build_acpi(sample_platform(0, 0)), Catch::Contains("0 processors"));
-  CHECK_THROWS_WITH(build_acpi(sample_platform(4096, 0)), Catch::Contains("more than the 131072 set aside"));
+  CHECK_THROWS_WITH(build_acpi(sample_platform(4096, 0)), Catch::Contains("more than the 65536 set aside"));
   boot::Platform high = sample_platform(1, 0);
   high.virtio.push_back({0x1'0000'0000, 0x200, 5});
   CHECK_THROWS_WITH(build_acpi(high), Catch::Contains("slot 0") && Catch::Contains("0x100000000"));
