@@ -151,6 +151,7 @@ void MachineArguments::add_hardware_options(CLI::App& group) {
       ->type_name("FILE");
   group.add_option("--hostname", machine.hostname, "(default minivm)")->type_name("NAME");
   group.add_option("--init", machine.init, "becomes PID 1, for instance /sbin/init")->type_name("PATH");
+  group.add_flag("--rng", machine.random_device, "a virtio-rng device, which a CPU without RDRAND gets in any case");
   add_parsed(group, "--console", "where the console goes: none, stdio, stderr, file:PATH",
              [this](const std::string& text) { options_.console = parse_console(text); })
       ->type_name("WHERE");

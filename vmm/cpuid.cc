@@ -1,5 +1,7 @@
 #include "vmm/cpuid.h"
 
+#include <cpuid.h>
+
 #include <algorithm>
 #include <bit>
 
@@ -133,6 +135,11 @@ void set_apic_id(std::span<kvm_cpuid_entry2> entries, std::uint32_t apic_id) noe
         break;
     }
   }
+}
+
+bool has_rdrand() noexcept {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_RDRND) != 0;
 }
 
 }  // namespace minivm

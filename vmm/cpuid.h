@@ -17,4 +17,7 @@ std::vector<kvm_cpuid_entry2> make_cpuid(std::vector<kvm_cpuid_entry2> supported
 /// Writes the APIC ID into the leaves that show it (SDM 2A, CPUID; APM 3, appendix E).
 void set_apic_id(std::span<kvm_cpuid_entry2> entries, std::uint32_t apic_id) noexcept;
 
+/// Whether this CPU, and so a guest's, makes random numbers (SDM 2A, CPUID.01H:ECX[30]).
+bool has_rdrand() noexcept;
+
 }  // namespace minivm

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "boot/modules.h"
+#include "vmm/cpuid.h"
 
 namespace minivm {
 namespace {
@@ -51,9 +52,9 @@ std::vector<KernelNeed> kernel_needs(const MachineConfig& config, boot::Transpor
       transport == boot::Transport::pci ? KernelNeed{"CONFIG_VIRTIO_PCI", "virtio_pci"}
                                         : KernelNeed{"CONFIG_VIRTIO_MMIO", "virtio_mmio"},
       {"CONFIG_VIRTIO_VSOCKETS", "vmw_vsock_virtio_transport"},
-      {"CONFIG_HW_RANDOM_VIRTIO", "virtio_rng", false},
       {"CONFIG_VIRTIO_BALLOON", "virtio_balloon", false},
   };
+  if (uses_random_device(config)) needs.push_back({"CONFIG_HW_RANDOM_VIRTIO", "virtio_rng", false});
   if (config.console_port == ConsolePort::virtio) needs.push_back({"CONFIG_VIRTIO_CONSOLE", "virtio_console"});
   const bool root_disk = config.root.kind == Root::Kind::disk;
   if (root_disk || !config.disks.empty()) needs.push_back({"CONFIG_VIRTIO_BLK", "virtio_blk"});
@@ -65,6 +66,8 @@ std::vector<KernelNeed> kernel_needs(const MachineConfig& config, boot::Transpor
   if (config.root.throw_away) needs.push_back({"CONFIG_OVERLAY_FS", "overlay"});
   return needs;
 }
+
+bool uses_random_device(const MachineConfig& config) noexcept { return config.random_device || !has_rdrand(); }
 
 bool uses_console_port(const MachineConfig& config, const boot::Kernel& kernel) {
   if (config.console_port != ConsolePort::automatic) return config.console_port == ConsolePort::virtio;

@@ -22,6 +22,9 @@ struct KernelNeed {
 std::vector<KernelNeed> kernel_needs(const MachineConfig& config, boot::Transport transport,
                                      const std::string& root_filesystem);
 
+/// Whether there is a virtio-rng device: a kernel that has RDRAND and the boot protocol's seed needs none.
+bool uses_random_device(const MachineConfig& config) noexcept;
+
 /// Whether the guest's console is on virtio-console.
 bool uses_console_port(const MachineConfig& config, const boot::Kernel& kernel);
 

@@ -62,7 +62,7 @@ Machine::Machine(const MachineConfig& config, HostFile console, Events events)
   auto vsock = std::make_unique<virtio::Vsock>(config.cid, loop_);
   vsock_ = vsock.get();
   add_virtio(std::move(vsock), loop_);
-  add_virtio(std::make_unique<virtio::Rng>(), loop_);
+  if (uses_random_device(config)) add_virtio(std::make_unique<virtio::Rng>(), loop_);
   auto balloon = std::make_unique<virtio::Balloon>(memory_, config.balloon);
   balloon_ = balloon.get();
   add_virtio(std::move(balloon), loop_);

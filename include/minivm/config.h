@@ -94,6 +94,7 @@ struct MachineConfig {
   DeviceDiscovery discovery = DeviceDiscovery::automatic;
   ConsolePort console_port = ConsolePort::serial;
   DeviceTransport transport = DeviceTransport::automatic;
+  bool random_device = false;                       // virtio-rng also for a CPU that has RDRAND
   bool in_guest_unpack = false;                     // leave decompression, and with it KASLR, to the kernel
   bool verbose_guest = false;                       // kernel and PID 1 tell the console what they do
   std::chrono::milliseconds boot_deadline{60'000};  // from the first instruction to READY

@@ -11,7 +11,7 @@ in_guest() { timeout 120 "$program" exec frees -- sh -c "$1"; }
 truncate -s 8M data.img
 printf 'from the host' | dd of=data.img conv=notrunc status=none
 story 'on PCI the disk, the random numbers, vsock and MSI-X work'
-try timeout 450 "$minivm" run -d --name frees --memory 1G --balloon 600M --transport pci --disk data.img -- sleep 100000
+try timeout 450 "$minivm" run -d --name frees --memory 1G --balloon 600M --transport pci --rng --disk data.img -- sleep 100000
 expect_code 0
 # shellcheck disable=SC2016
 try in_guest '
