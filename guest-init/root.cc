@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "guest-init/disk.h"
+#include "guest-init/links.h"
 #include "guest-init/mounts.h"
 #include "guest-init/report.h"
 
@@ -64,7 +65,8 @@ Outcome enter_disk(const GuestConfig& config) noexcept {
 
 Outcome enter_tree(const GuestConfig& config) noexcept {
   const Path tree = Path("/").add(protocol::initramfs::root);
-  // Missing mount points can only be made while it is writable.
+  // Links and missing mount points can only be made while it is writable.
+  if (auto failure = make_links()) return failure;
   for (const char* point : {"/dev", "/proc", "/sys"}) ensure_directory(Path(tree).add(point).c_str());
   if (auto failure = mount_tree(tree.c_str(), (config.flags & GuestConfig::read_only) != 0)) return failure;
   return switch_to(tree.c_str());

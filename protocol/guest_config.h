@@ -15,6 +15,7 @@ inline constexpr std::string_view init = "minivm/init";        // PID 1, started
 inline constexpr std::string_view config = "minivm/config";    // an encoded GuestConfig
 inline constexpr std::string_view modules = "minivm/modules";  // NNN-name.ko, loaded in the order of their names
 inline constexpr std::string_view root = "minivm/root";        // the root tree when GuestConfig::root is initramfs
+inline constexpr std::string_view links = "minivm/links";  // symbolic links to make in that tree: "TARGET PATH" lines
 }  // namespace initramfs
 
 /// What the host tells PID 1 about this boot, in a file of the initramfs: a command line is too short, needs quoting

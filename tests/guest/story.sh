@@ -32,6 +32,9 @@ what='' code=0
 small_root() {
   mkdir tree
   (cd tree && cpio -id --quiet <"$assets/default-root.cpio")
+  # Also for a default root that was made before its links became a list.
+  [[ ! -e tree/minivm/links ]] ||
+    while read -r target path; do ln -s "$target" "tree/minivm/root/$path"; done <tree/minivm/links
   mke2fs -q -t ext4 -d tree/minivm/root "$1" 64M
   rm -rf tree
 }
