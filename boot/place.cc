@@ -1,8 +1,10 @@
 #include "boot/place.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <stdexcept>
 
 #include "boot/read_at.h"
@@ -28,8 +30,31 @@ void copy(const GuestMemory& memory, const Kernel::Image& image, Gpa to, std::ui
   }
 }
 
+/// Where the file has data again from `offset` on, or `end`.
+std::uint64_t find_data(int file, std::uint64_t offset, std::uint64_t end) noexcept {
+  const off_t data = ::lseek(file, static_cast<off_t>(offset), SEEK_DATA);
+  if (data >= 0) return std::min(static_cast<std::uint64_t>(data), end);
+  return errno == ENXIO ? end : offset;  // without that knowledge all of it is data
+}
+
+std::uint64_t find_hole(int file, std::uint64_t offset, std::uint64_t end) noexcept {
+  const off_t hole = ::lseek(file, static_cast<off_t>(offset), SEEK_HOLE);
+  return hole > static_cast<off_t>(offset) ? std::min(static_cast<std::uint64_t>(hole), end) : end;
+}
+
+/// But for the file's holes: guest memory is zero as it is. The last byte is always read, to see that it is there.
 void copy_segment(const GuestMemory& memory, const Kernel::Image& image, const Segment& segment) {
-  if (segment.file_size > 0) copy(memory, image, segment.address, segment.file_offset, segment.file_size);
+  const std::uint64_t end = segment.file_offset + segment.file_size;
+  const auto copy_to = [&](std::uint64_t from, std::uint64_t to) {
+    copy(memory, image, segment.address + (from - segment.file_offset), from, to - from);
+  };
+  std::uint64_t offset = segment.file_offset;
+  while (offset < end) {
+    const std::uint64_t data = find_data(image.file.get(), offset, end);
+    if (data == end) return copy_to(end - 1, end);
+    offset = find_hole(image.file.get(), data, end);
+    copy_to(data, offset);
+  }
 }
 
 void map_segment(GuestMemory& memory, const Kernel::Image& image, const Segment& segment) {

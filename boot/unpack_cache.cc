@@ -17,15 +17,17 @@
 #include <system_error>
 #include <utility>
 
+#include "base/guest_memory.h"
 #include "base/log.h"
 #include "boot/read_at.h"
 
 namespace minivm::boot {
 namespace {
 
-constexpr std::array<char, 16> footer_magic{"minivm kernel 1"};
+constexpr std::array<char, 16> footer_magic{"minivm kernel 2"};
 constexpr std::uint64_t facts_limit = 1U << 24;
 constexpr std::size_t head_size = 4096;  // where an ELF file has its headers
+constexpr std::size_t page_size = GuestMemory::page_size;
 
 // The last bytes of an entry, in the byte order of the only kind of host there is.
 struct Footer {
@@ -54,13 +56,42 @@ bool write_all(int fd, std::span<const std::byte> bytes) noexcept {
   return true;
 }
 
+// Zeros, or the int3 instructions that a linker puts between one function and an alignment of 2 MiB.
+bool is_filler(std::span<const std::byte> page) noexcept {
+  constexpr std::byte int3{0xCC};
+  return (page[0] == std::byte{} || page[0] == int3) && std::memcmp(page.data(), page.data() + 1, page.size() - 1) == 0;
+}
+
+// Bytes of the pages at the front of `image` that are all filler, or all not.
+std::size_t run_length(std::span<const std::byte> image, bool filler) noexcept {
+  std::size_t length = 0;
+  while (length < image.size() &&
+         is_filler(image.subspan(length, std::min(page_size, image.size() - length))) == filler) {
+    length = std::min(length + page_size, image.size());
+  }
+  return length;
+}
+
+// Pages of filler become holes: nobody runs what is in them, and a hole need not be copied.
+bool write_image(int fd, std::span<const std::byte> image) {
+  while (!image.empty()) {
+    const std::size_t hole = run_length(image, true);
+    if (::lseek(fd, static_cast<off_t>(hole), SEEK_CUR) < 0) return false;
+    image = image.subspan(hole);
+    const std::size_t data = run_length(image, false);
+    if (!write_all(fd, image.first(data))) return false;
+    image = image.subspan(data);
+  }
+  return true;
+}
+
 bool write_entry(int fd, std::span<const std::byte> image, const KernelFacts& facts) {
   Footer footer;
   footer.image_size = image.size();
   footer.config_size = facts.config.size();
   footer.release_size = facts.release.size();
   footer.head_crc32 = crc32_of(image.first(std::min(image.size(), head_size)));
-  return write_all(fd, image) && write_all(fd, std::as_bytes(std::span(facts.config))) &&
+  return write_image(fd, image) && write_all(fd, std::as_bytes(std::span(facts.config))) &&
          write_all(fd, std::as_bytes(std::span(facts.release))) && write_all(fd, std::as_bytes(std::span(&footer, 1)));
 }
 

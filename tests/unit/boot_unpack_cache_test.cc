@@ -6,10 +6,12 @@
 
 #include <catch2/catch.hpp>
 #include <chrono>
+#include <cstring>
 #include <thread>
 
 #include "boot/kernel.h"
 #include "boot/kernel_image.h"
+#include "boot/place.h"
 #include "boot/read_at.h"
 #include "boot/unpack_cache.h"
 #include "tests/synthetic_kernel.h"
@@ -110,6 +112,37 @@ TEST_CASE("zeros at a segment's end are memory, not file") {
   const Kernel kernel = Kernel::open(path, {.cache_directory = scratch.path("cache")});
   CHECK(kernel.image().segments.at(1).file_size == 9000);
   CHECK(kernel.image().segments.at(1).memory_size == 30000);
+}
+
+TEST_CASE("pages of filler are holes of the entry, and memory that nobody touched") {
+  constexpr std::size_t page = 4096;
+  test::SyntheticElf elf = test::sample_elf();
+  std::string& content = elf.pieces[0].content;
+  // 64 pages of int3, of which the first and last are shared with code, then as many zeros, and code again.
+  content += std::string(64 * page, '\xCC') + std::string(64 * page, '\0') + std::string(page, 'x');
+  elf.pieces[0].memory_size = content.size();
+  const test::ScratchDirectory scratch;
+  const std::string path =
+      scratch.write("vmlinuz", test::SyntheticBzImage{.payload = test::pack(elf.build(), "zstd -q")}.build());
+  const Kernel kernel = Kernel::open(path, {.cache_directory = scratch.path("cache")});
+  const Kernel::Image& image = kernel.image();
+
+  struct stat status {};
+  REQUIRE(::fstat(image.file.get(), &status) == 0);
+  CHECK(status.st_blocks * 512 < status.st_size - static_cast<off_t>(120 * page));
+
+  GuestMemory memory(64U << 20);
+  place_kernel(memory, image);
+  const auto placed = memory.slice(image.segments.at(0).address, content.size());
+  REQUIRE(placed);
+  std::string wanted = content;
+  // What was int3 for whole pages of the file is zero now.
+  const std::uint64_t offset = image.segments.at(0).file_offset;
+  for (std::uint64_t at = 0; at + page <= wanted.size(); at += 1) {
+    if ((offset + at) % page != 0) continue;
+    if (wanted.compare(at, page, std::string(page, '\xCC')) == 0) wanted.replace(at, page, page, '\0');
+  }
+  CHECK(std::memcmp(placed->data(), wanted.data(), wanted.size()) == 0);
 }
 
 TEST_CASE("a damaged entry is made again") {
