@@ -96,6 +96,8 @@ std::string make_command_line(const MachineConfig& config, const Announcement& a
   line += " cryptomgr.notests tsc=reliable no_timer_check 8250.nr_uarts=1";
   // With one CPU Linux would take the lock prefixes out of its text, one TLB flush for each.
   line += " noreplace-smp";
+  // No device needs bounce buffers: above 3 GiB of RAM Linux would zero 64 MiB for them, twice.
+  line += " swiotlb=noforce";
   // One CPU's variables otherwise begin as 2 MiB to be zeroed, most of which is given back.
   line += " percpu_alloc=page";
   // There is a mechanism and nothing on it: Linux need not look at 32 slots. Without ACPI it would look again.
