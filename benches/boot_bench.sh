@@ -18,6 +18,7 @@ set -euo pipefail
 . "$project/benches/exits.sh"
 
 words='console=ttyS0 panic=-1 quiet cryptomgr.notests tsc=reliable no_timer_check 8250.nr_uarts=1 noreplace-smp'
+words+=' swiotlb=noforce percpu_alloc=page'
 
 # make_initrd FILE STATEMENT: one program, /init, which does this.
 make_initrd() {
