@@ -60,7 +60,7 @@ if ((EUID == 0)) && command -v unshare >/dev/null; then
 fi
 
 story 'a guest that never becomes ready'
-try "$minivm" run --append 'rdinit=/minivm/root/bin/sleep -- 1000' --boot-timeout 2s -- true </dev/null
+try "$minivm" run --append 'rdinit=/minivm/root/bin/busybox -- sleep 1000' --boot-timeout 2s -- true </dev/null
 expect_code 125
 expect_err_like 'not ready after 2 s'
 
