@@ -144,6 +144,16 @@ std::expected<ElfImage, std::string> read_elf(int fd, std::uint64_t size) {
   return image;
 }
 
+// Pages of the file that hold nothing but the int3 with which linkers fill up code become zeros: nobody runs either.
+void clear_filler(std::span<std::byte> image, std::uint64_t begin, std::uint64_t end) noexcept {
+  static constexpr std::byte int3{0xCC};
+  constexpr std::uint64_t page_size = GuestMemory::page_size;
+  for (std::uint64_t at = (begin + page_size - 1) / page_size * page_size; at + page_size <= end; at += page_size) {
+    const auto page = image.subspan(at, page_size);
+    if (std::ranges::all_of(page, [](std::byte byte) { return byte == int3; })) std::ranges::fill(page, std::byte{});
+  }
+}
+
 std::span<std::byte> cut_to_loaded(std::span<std::byte> image) noexcept {
   Elf64_Ehdr header;
   if (image.size() < sizeof header) return image;
@@ -165,6 +175,9 @@ std::span<std::byte> cut_to_loaded(std::span<std::byte> image) noexcept {
     while (program_header.p_type == PT_LOAD && program_header.p_filesz > 0 &&
            content[program_header.p_filesz - 1] == std::byte{}) {
       --program_header.p_filesz;
+    }
+    if (program_header.p_type == PT_LOAD && (program_header.p_flags & PF_X) != 0) {
+      clear_filler(image, program_header.p_offset, program_header.p_offset + program_header.p_filesz);
     }
     std::memcpy(where, &program_header, sizeof program_header);
     end = std::max(end, program_header.p_offset + program_header.p_filesz);

@@ -27,7 +27,8 @@ std::expected<ElfImage, std::string> read_elf(int fd, std::uint64_t size);
 
 /// Makes an unpacked vmlinux smaller and quicker to map, in place: what follows the last loaded byte is cut off, and
 /// zeros at the end of a segment's file part become memory that is zero anyway, since a written page of .bss is
-/// cheaper to have fresh than copied from a file. Returns the part of `image` to keep; all of it when it is no ELF64.
+/// cheaper to have fresh than copied from a file; pages of filler in code become zeros, which no file has to hold.
+/// Returns the part of `image` to keep; all of it when it is no ELF64.
 std::span<std::byte> cut_to_loaded(std::span<std::byte> image) noexcept;
 
 }  // namespace minivm::boot

@@ -56,23 +56,20 @@ bool write_all(int fd, std::span<const std::byte> bytes) noexcept {
   return true;
 }
 
-// Zeros, or the int3 instructions that a linker puts between one function and an alignment of 2 MiB.
-bool is_filler(std::span<const std::byte> page) noexcept {
-  constexpr std::byte int3{0xCC};
-  return (page[0] == std::byte{} || page[0] == int3) && std::memcmp(page.data(), page.data() + 1, page.size() - 1) == 0;
+bool all_zero(std::span<const std::byte> page) noexcept {
+  return page[0] == std::byte{} && std::memcmp(page.data(), page.data() + 1, page.size() - 1) == 0;
 }
 
-// Bytes of the pages at the front of `image` that are all filler, or all not.
-std::size_t run_length(std::span<const std::byte> image, bool filler) noexcept {
+// Bytes of the pages at the front of `image` that are all of zeros, or all not.
+std::size_t run_length(std::span<const std::byte> image, bool zero) noexcept {
   std::size_t length = 0;
-  while (length < image.size() &&
-         is_filler(image.subspan(length, std::min(page_size, image.size() - length))) == filler) {
+  while (length < image.size() && all_zero(image.subspan(length, std::min(page_size, image.size() - length))) == zero) {
     length = std::min(length + page_size, image.size());
   }
   return length;
 }
 
-// Pages of filler become holes: nobody runs what is in them, and a hole need not be copied.
+// Pages of zeros become holes, which need not be copied.
 bool write_image(int fd, std::span<const std::byte> image) {
   while (!image.empty()) {
     const std::size_t hole = run_length(image, true);

@@ -44,6 +44,7 @@ struct SyntheticElf {
     std::string content;
     std::uint64_t memory_size = 0;
     std::uint64_t misalignment = 0;  // of its place in the file against its address
+    std::uint32_t flags = PF_R | PF_X;
   };
 
   std::vector<Piece> pieces;
@@ -99,6 +100,7 @@ struct SyntheticElf {
                          std::uint64_t offset) {
     Elf64_Phdr program_header{};
     program_header.p_type = kind;
+    program_header.p_flags = piece.flags;
     program_header.p_offset = offset;
     program_header.p_paddr = piece.address;
     program_header.p_vaddr = 0xFFFF'FFFF'8000'0000 + piece.address;

@@ -114,13 +114,15 @@ TEST_CASE("zeros at a segment's end are memory, not file") {
   CHECK(kernel.image().segments.at(1).memory_size == 30000);
 }
 
-TEST_CASE("pages of filler are holes of the entry, and memory that nobody touched") {
+TEST_CASE("pages of filler in code are holes of the entry, and memory that nobody touched; data stay as they are") {
   constexpr std::size_t page = 4096;
   test::SyntheticElf elf = test::sample_elf();
   std::string& content = elf.pieces[0].content;
   // 64 pages of int3, of which the first and last are shared with code, then as many zeros, and code again.
   content += std::string(64 * page, '\xCC') + std::string(64 * page, '\0') + std::string(page, 'x');
   elf.pieces[0].memory_size = content.size();
+  elf.pieces[1].content += std::string(4 * page, '\xCC') + 'x';
+  elf.pieces[1].flags = PF_R | PF_W;
   const test::ScratchDirectory scratch;
   const std::string path =
       scratch.write("vmlinuz", test::SyntheticBzImage{.payload = test::pack(elf.build(), "zstd -q")}.build());
@@ -143,6 +145,10 @@ TEST_CASE("pages of filler are holes of the entry, and memory that nobody touche
     if (wanted.compare(at, page, std::string(page, '\xCC')) == 0) wanted.replace(at, page, page, '\0');
   }
   CHECK(std::memcmp(placed->data(), wanted.data(), wanted.size()) == 0);
+  const std::string& data = elf.pieces[1].content;
+  const auto placed_data = memory.slice(image.segments.at(1).address, data.size());
+  REQUIRE(placed_data);
+  CHECK(std::memcmp(placed_data->data(), data.data(), data.size()) == 0);
 }
 
 TEST_CASE("a damaged entry is made again") {
