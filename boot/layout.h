@@ -58,7 +58,7 @@ inline constexpr std::uint8_t sleep_enable = 1U << 5;
 inline constexpr std::uint8_t reset_value = 1;
 
 static_assert(raw(page_tables) + std::uint64_t{6} * 4096 <= raw(command_line));
-static_assert(raw(acpi) + acpi_size <= raw(setup_data) && raw(firmware) + firmware_size <= raw(high_memory));
+static_assert(raw(acpi) + acpi_size <= raw(setup_data) && raw(firmware) + firmware_size == raw(high_memory));
 static_assert(raw(command_line) + 0x1'0000 <= low_memory_end);
 static_assert(virtio_mmio + max_virtio_devices * virtio_mmio_stride <= pci_window);
 static_assert(pci_window + pci_window_size <= pci_config && pci_config + pci_config_size <= ioapic);

@@ -6,7 +6,7 @@
 namespace minivm::boot {
 
 /// Writes the GDT and the page tables that the 64-bit boot protocol starts with (boot.rst): the first 4 GiB are mapped
-/// to themselves. Fills in `cr3`, `gdt` and `gdt_limit` of `state`. Guest memory must reach to layout::setup_data.
+/// to themselves. Fills in `cr3`, `gdt` and `gdt_limit` of `state`. Guest memory must reach to layout::command_line.
 void enter_long_mode(const GuestMemory& memory, CpuState& state);
 
 }  // namespace minivm::boot

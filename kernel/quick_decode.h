@@ -1,7 +1,7 @@
 /* For Linux' arch/x86/kernel/alternative.c, which kernel/build has the compiler include this in front of. While it
  * boots, Linux decodes the instruction at each of 38,000 calls and returns that it may patch, by a decoder for all of
- * x86: some 500 instructions each, a quarter of a boot. Nearly all are a CALL or JMP with a displacement of 32 bits,
- * and their first byte says so (SDM 2A, CALL; JMP). */
+ * x86: some 320 instructions each, a sixth of a boot. Nearly all are a CALL or JMP with a displacement of 32 bits, and
+ * their first byte says so (SDM 2A, CALL; JMP). */
 #ifndef MINIVM_KERNEL_QUICK_DECODE_H
 #define MINIVM_KERNEL_QUICK_DECODE_H
 
