@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 
 #include "tests/synthetic_kernel.h"
+#include "vmm/cpuid.h"
 
 namespace minivm {
 namespace {
@@ -57,6 +58,8 @@ TEST_CASE("A guest needs the drivers of what it has, and no others") {
   CHECK_FALSE(contains(least, "CONFIG_VIRTIO_BLK"));
   CHECK_FALSE(contains(least, "CONFIG_VIRTIO_NET"));
   CHECK_FALSE(contains(least, "CONFIG_OVERLAY_FS"));
+  CHECK(contains(options({.random_device = true}), "CONFIG_HW_RANDOM_VIRTIO"));
+  CHECK(contains(least, "CONFIG_HW_RANDOM_VIRTIO") == !has_rdrand());
 
   CHECK(contains(options({.disks = {{.path = "data.img"}}}), "CONFIG_VIRTIO_BLK"));
   CHECK(contains(options({.network = {.kind = Network::Kind::user}}), "CONFIG_VIRTIO_NET"));
