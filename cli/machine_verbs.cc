@@ -23,9 +23,6 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-/// For a machine's process to take itself down once the guest is gone, on a machine that has much else to do.
-constexpr auto take_down_deadline = 30s;
-
 /// Calls `act` for each machine; one that fails does not keep the others from their turn.
 int for_each(const std::vector<std::string>& machines, const std::function<void(const std::string&)>& act) {
   int exit_code = 0;
@@ -54,16 +51,19 @@ std::optional<int> wait_for_end(MachineClient& client, std::chrono::milliseconds
     if (ready.revents == 0) continue;
     open = client.receive({.ended = [&](int code) { exit_code = code; }});
   }
-  if (!client.wait_until_gone(take_down_deadline)) {
+  if (!client.wait_until_gone(MachineClient::take_down_deadline)) {
     throw std::runtime_error(fmt::format("machine {}: its process does not end", client.name()));
   }
   return exit_code;
 }
 
-bool has_ended(const std::string& machine) {
-  const auto entry = MachineRegistry().find(machine);
-  if (!entry) throw std::runtime_error(fmt::format("machine {}: there is none", machine));
-  return entry->state == MachineState::ended;
+/// The machine to talk to; nothing when it has ended, or does while we come.
+std::optional<MachineClient> reach(const std::string& machine) {
+  try {
+    return MachineClient(machine);
+  } catch (const MachineEnded&) {
+    return std::nullopt;
+  }
 }
 
 int exit_code_of(const std::string& machine) {
@@ -71,33 +71,34 @@ int exit_code_of(const std::string& machine) {
   throw std::runtime_error(fmt::format("machine {}: ended, and left no word of how", machine));
 }
 
-void kill_machine(const std::string& machine) {
-  MachineClient client(machine);
+void kill_machine(MachineClient& client) {
   client.kill();
-  wait_for_end(client, take_down_deadline);
+  wait_for_end(client, MachineClient::take_down_deadline);
 }
 
 }  // namespace
 
 int stop_command(const StopOptions& options) {
   return for_each(options.machines, [&](const std::string& machine) {
-    if (has_ended(machine)) return;
-    MachineClient client(machine);
-    client.stop(options.deadline);
-    wait_for_end(client, options.deadline + take_down_deadline);
+    auto client = reach(machine);
+    if (!client) return;
+    client->stop(options.deadline);
+    wait_for_end(*client, options.deadline + MachineClient::take_down_deadline);
   });
 }
 
 int kill_command(const KillOptions& options) {
   return for_each(options.machines, [](const std::string& machine) {
-    if (has_ended(machine)) throw std::runtime_error(fmt::format("machine {}: has ended", machine));
-    kill_machine(machine);
+    MachineClient client(machine);
+    kill_machine(client);
   });
 }
 
 int remove_command(const RemoveOptions& options) {
   return for_each(options.machines, [&](const std::string& machine) {
-    if (options.force && !has_ended(machine)) kill_machine(machine);
+    if (options.force) {
+      if (auto client = reach(machine)) kill_machine(*client);
+    }
     // One that was not to be kept is gone already.
     if (options.force && !MachineRegistry().find(machine)) return;
     MachineRegistry().remove(machine);
@@ -108,10 +109,9 @@ int wait_command(const WaitOptions& options) {
   int last = 0;
   const int failed = for_each(options.machines, [&](const std::string& machine) {
     std::optional<int> exit_code;
-    if (!has_ended(machine)) {
-      MachineClient client(machine);
-      client.watch();
-      exit_code = wait_for_end(client, 0ms);
+    if (auto client = reach(machine)) {
+      client->watch();
+      exit_code = wait_for_end(*client, 0ms);
     }
     last = exit_code ? *exit_code : exit_code_of(machine);
     fmt::print("{}\n", last);

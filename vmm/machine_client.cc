@@ -34,15 +34,6 @@ constexpr timeval send_deadline{.tv_sec = 60, .tv_usec = 0};
 constexpr auto lock_pause = 2ms;
 constexpr int signal_base = 128;
 
-/// Why there is nobody to talk to; settles what a killed process left behind.
-std::string explain_absence(const std::string& name) {
-  const auto entry = MachineRegistry().find(name);
-  if (!entry) return fmt::format("machine {}: there is none", name);
-  if (entry->state == MachineState::starting) return fmt::format("machine {}: is still being built", name);
-  if (entry->state == MachineState::running) return fmt::format("machine {}: does not take connections", name);
-  return fmt::format("machine {}: has ended", name);
-}
-
 /// Hello, which is said first, and one more frame behind it, in one piece.
 std::vector<std::byte> with_hello(std::span<const std::byte> frame) {
   std::array<std::byte, 64> buffer;
@@ -67,7 +58,7 @@ MachineClient::MachineClient(std::string name) : name_(std::move(name)) {
   if (!is_machine_name(name_)) throw std::runtime_error(fmt::format("machine {}: there is none", name_));
   const std::string path = StateDirectory::default_path() + "/" + name_;
   directory_ = UniqueFd(::open(path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!directory_) throw std::runtime_error(explain_absence(name_));
+  if (!directory_) fail_unanswered();
   connect();
 }
 
@@ -81,7 +72,7 @@ void MachineClient::connect() {
   const std::string path = fmt::format("/proc/self/fd/{}/socket", directory_.get());
   std::memcpy(address.sun_path, path.c_str(), path.size());
   if (::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-    if (errno == ENOENT || errno == ECONNREFUSED) throw std::runtime_error(explain_absence(name_));
+    if (errno == ENOENT || errno == ECONNREFUSED) fail_unanswered();
     throw_errno("machine " + name_ + ": connecting");
   }
   // The caller's descriptors go to that process: it must be one that could take them anyway.
@@ -91,6 +82,19 @@ void MachineClient::connect() {
   if (peer.uid != ::geteuid() && peer.uid != 0 && ::geteuid() != 0) {
     throw std::runtime_error(fmt::format("machine {}: belongs to user {}", name_, peer.uid));
   }
+}
+
+void MachineClient::fail_unanswered() const {
+  const auto entry = MachineRegistry().find(name_);  // settles what a killed process left behind
+  if (!entry) throw std::runtime_error(fmt::format("machine {}: there is none", name_));
+  if (entry->state == MachineState::starting) {
+    throw std::runtime_error(fmt::format("machine {}: is still being built", name_));
+  }
+  // Its socket is the first that a machine gives up: one that still runs then is about to end.
+  if (entry->state == MachineState::running && !wait_until_gone(take_down_deadline)) {
+    throw std::runtime_error(fmt::format("machine {}: does not take connections", name_));
+  }
+  throw MachineEnded(fmt::format("machine {}: has ended", name_));
 }
 
 void MachineClient::exec(const Command& command, const Streams& streams, std::uint16_t rows, std::uint16_t columns,

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <stdexcept>
 #include <string>
 
 #include "base/fd.h"
@@ -14,10 +15,19 @@
 
 namespace minivm {
 
+/// There was such a machine, and nobody speaks for it any more; what it left can be read.
+class MachineEnded : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 /// The client's end of a machine's control socket: one exec, or one wish about the machine. Blocks in `send`s only, and
 /// those have a deadline.
 class MachineClient {
  public:
+  /// For a machine's process to take itself down once the guest is gone, on a host that has much else to do.
+  static constexpr std::chrono::seconds take_down_deadline{30};
+
   struct Events {
     std::function<void()> started = [] {};
     std::function<void(const ExitStatus& status)> exited = [](const ExitStatus&) {};
@@ -26,7 +36,8 @@ class MachineClient {
     std::function<void(const MachineStatistics&)> statistics = [](const MachineStatistics&) {};
   };
 
-  /// Throws std::runtime_error: there is no such machine, or it has ended.
+  /// Throws MachineEnded, after the wait for one that is being taken down; std::runtime_error: there is no such
+  /// machine, or it is still being built.
   explicit MachineClient(std::string name);
 
   const std::string& name() const noexcept { return name_; }
@@ -53,6 +64,7 @@ class MachineClient {
 
  private:
   void connect();
+  [[noreturn]] void fail_unanswered() const;
   bool on_frame(const protocol::FrameHeader& header, std::span<const std::byte> payload, const Events& events);
   void send(std::span<const std::byte> bytes, std::span<const int> descriptors = {});
   template <typename Message>

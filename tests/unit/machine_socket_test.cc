@@ -6,6 +6,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <csignal>
 #include <cstdlib>
@@ -14,6 +15,7 @@
 #include <iterator>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "protocol/machine_socket.h"
@@ -318,7 +320,29 @@ TEST_CASE("Without a machine there is nobody to talk to, and the error says why"
     old.describe({.name = "old"});
     old.keep({});
   }
+  CHECK_THROWS_AS(MachineClient("old"), MachineEnded);
   CHECK_THROWS_WITH(MachineClient("old"), "machine old: has ended");
+}
+
+TEST_CASE("A client that comes while a machine is taken down waits for its end") {
+  OwnStateDirectory state;
+  const bool kept = GENERATE(true, false);
+  std::optional<Registration> web(MachineRegistry().add("web"));
+  web->describe({.name = "web", .ready = true, .kept = kept});
+  web->listen().reset();
+  std::atomic<bool> gone = false;
+  std::jthread owner([&] {
+    std::this_thread::sleep_for(50ms);
+    if (kept) web->keep({.exit_code = 143});
+    gone = true;
+    web.reset();
+  });
+  CHECK_THROWS_AS(MachineClient("web"), MachineEnded);
+  CHECK(gone);
+  owner.join();
+  const auto left = MachineRegistry().find("web");
+  REQUIRE(left.has_value() == kept);
+  if (kept) CHECK(left->end->exit_code == 143);
 }
 
 TEST_CASE("Stop and kill reach the machine's owner, and the end reaches who watches") {
