@@ -6,7 +6,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <catch2/catch.hpp>
 #include <csignal>
 #include <cstdlib>
@@ -15,12 +14,11 @@
 #include <iterator>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "protocol/machine_socket.h"
 #include "tests/channel_guest.h"
-#include "tests/scratch_directory.h"
+#include "tests/own_state_directory.h"
 #include "vmm/machine_client.h"
 #include "vmm/machine_registry.h"
 
@@ -31,18 +29,7 @@ using namespace std::chrono_literals;
 using protocol::FrameHeader;
 using protocol::FrameType;
 using test::ChannelGuest;
-
-/// The state directory of one test.
-class OwnStateDirectory {
- public:
-  OwnStateDirectory() { ::setenv("XDG_RUNTIME_DIR", scratch_.path().c_str(), 1); }
-  ~OwnStateDirectory() { ::unsetenv("XDG_RUNTIME_DIR"); }
-  OwnStateDirectory(const OwnStateDirectory&) = delete;
-  OwnStateDirectory& operator=(const OwnStateDirectory&) = delete;
-
- private:
-  test::ScratchDirectory scratch_;
-};
+using test::OwnStateDirectory;
 
 /// The machine "web": a real socket and a real channel, whose guest the test plays.
 class Web {
@@ -309,42 +296,6 @@ TEST_CASE("An exec into a machine that is not ready is refused") {
   CHECK(heard.reason == "machine web: not ready");
 }
 
-TEST_CASE("Without a machine there is nobody to talk to, and the error says why") {
-  Web web;
-  CHECK_THROWS_WITH(MachineClient("nope"), "machine nope: there is none");
-  CHECK_THROWS_WITH(MachineClient("../web"), "machine ../web: there is none");
-  const Registration young = web.registry.add("young");
-  CHECK_THROWS_WITH(MachineClient("young"), "machine young: is still being built");
-  {
-    Registration old = web.registry.add("old");
-    old.describe({.name = "old"});
-    old.keep({});
-  }
-  CHECK_THROWS_AS(MachineClient("old"), MachineEnded);
-  CHECK_THROWS_WITH(MachineClient("old"), "machine old: has ended");
-}
-
-TEST_CASE("A client that comes while a machine is taken down waits for its end") {
-  OwnStateDirectory state;
-  const bool kept = GENERATE(true, false);
-  std::optional<Registration> web(MachineRegistry().add("web"));
-  web->describe({.name = "web", .ready = true, .kept = kept});
-  web->listen().reset();
-  std::atomic<bool> gone = false;
-  std::jthread owner([&] {
-    std::this_thread::sleep_for(50ms);
-    if (kept) web->keep({.exit_code = 143});
-    gone = true;
-    web.reset();
-  });
-  CHECK_THROWS_AS(MachineClient("web"), MachineEnded);
-  CHECK(gone);
-  owner.join();
-  const auto left = MachineRegistry().find("web");
-  REQUIRE(left.has_value() == kept);
-  if (kept) CHECK(left->end->exit_code == 143);
-}
-
 TEST_CASE("Stop and kill reach the machine's owner, and the end reaches who watches") {
   Web web;
   MachineClient stopper("web");
@@ -365,17 +316,6 @@ TEST_CASE("Stop and kill reach the machine's owner, and the end reaches who watc
   const Heard heard = hear(runner);
   CHECK(heard.refused == 125);
   CHECK(heard.reason == "machine web: powered off");
-}
-
-TEST_CASE("A waiting client learns when the machine's process has let go of everything") {
-  OwnStateDirectory state;
-  MachineRegistry registry;
-  std::optional<Registration> web(registry.add("web"));
-  const UniqueFd listener = web->listen();
-  const MachineClient client("web");
-  CHECK_FALSE(client.wait_until_gone(1ms));
-  web.reset();
-  CHECK(client.wait_until_gone(20s));
 }
 
 TEST_CASE("A client that does not speak the protocol is dropped, and others are served") {
