@@ -46,8 +46,8 @@ class Exec {
 
   const ExecOptions& options_;
   Command command_;
-  SignalQueue signals_;
   MachineClient client_;
+  SignalQueue signals_;  // once there is somebody to pass them to: until then they end this process
   std::optional<RawTerminal> terminal_;
   Clock::time_point started_ = Clock::now();
   std::optional<Clock::time_point> killed_at_;

@@ -21,8 +21,8 @@ class MachineEnded : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// The client's end of a machine's control socket: one exec, or one wish about the machine. Blocks in `send`s only, and
-/// those have a deadline.
+/// The client's end of a machine's control socket: one exec, or one wish about the machine. Blocks while it connects
+/// and sends, and both have a deadline.
 class MachineClient {
  public:
   /// For a machine's process to take itself down once the guest is gone, on a host that has much else to do.
