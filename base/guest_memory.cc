@@ -11,7 +11,7 @@
 namespace minivm {
 namespace {
 
-constexpr std::uint64_t huge_page_size = 2U << 20;
+constexpr std::uint64_t huge_page_size = GuestMemory::huge_page_size;
 
 /// A lazily backed mapping that begins at a huge page: only where host and guest addresses agree modulo its size can
 /// KVM map 2 MiB at once instead of taking 512 faults.
@@ -51,6 +51,10 @@ bool GuestMemory::write_bytes(Gpa gpa, std::span<const std::byte> bytes) const n
   if (!to) return false;
   std::ranges::copy(bytes, to->begin());
   return true;
+}
+
+void GuestMemory::prefer_small_pages(std::byte* host) noexcept {
+  ::madvise(host - reinterpret_cast<std::uintptr_t>(host) % huge_page_size, huge_page_size, MADV_NOHUGEPAGE);
 }
 
 void GuestMemory::map_private(Gpa gpa, int fd, std::uint64_t file_offset, std::uint64_t size) {

@@ -25,6 +25,7 @@ class GuestMemory {
   static constexpr std::uint64_t hole_start = 0xC000'0000;
   static constexpr std::uint64_t hole_end = 0x1'0000'0000;
   static constexpr std::uint64_t page_size = 4096;
+  static constexpr std::uint64_t huge_page_size = 2U << 20;
 
   struct Region {
     Gpa start{};
@@ -76,6 +77,10 @@ class GuestMemory {
 
   /// Copies `bytes` into the guest; false when they do not fit into RAM there.
   bool write_bytes(Gpa gpa, std::span<const std::byte> bytes) const noexcept;
+
+  /// From now on the host backs the huge page around `host` by small ones, each when it is touched: for where the guest
+  /// uses little of it. Only a wish, as huge pages are.
+  static void prefer_small_pages(std::byte* host) noexcept;
 
   /// Replaces whole pages at `gpa` by a private, copy-on-write mapping of the file. All three numbers are multiples
   /// of the page size. For use before the guest runs; throws when the range is not RAM or the host refuses.

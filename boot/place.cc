@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <span>
 #include <stdexcept>
+#include <vector>
 
 #include "boot/read_at.h"
 
@@ -16,6 +18,9 @@ namespace {
 /// Pages of a mapped file cost it two faults each; what is copied lies in huge pages and costs one for 512. But the
 /// copy takes time before the first instruction, so a larger kernel is mapped.
 constexpr std::uint64_t copied_kernel_limit = 20U << 20;
+
+/// A huge page costs as much as some ninety small ones, each with its fault: filled with zeros, on many hosts twice.
+constexpr std::uint64_t filler_share = 8;
 
 constexpr std::uint64_t page_mask = GuestMemory::page_size - 1;
 constexpr std::uint64_t page_floor(std::uint64_t value) { return value & ~page_mask; }
@@ -42,18 +47,46 @@ std::uint64_t find_hole(int file, std::uint64_t offset, std::uint64_t end) noexc
   return hole > static_cast<off_t>(offset) ? std::min(static_cast<std::uint64_t>(hole), end) : end;
 }
 
-/// But for the file's holes: guest memory is zero as it is. The last byte is always read, to see that it is there.
+struct Extent {
+  std::uint64_t begin;
+  std::uint64_t end;
+};
+
+/// What the file has of [begin, end) but for its holes. The last byte always counts as data: it is read to see that it
+/// is there.
+std::vector<Extent> data_of(int file, std::uint64_t begin, std::uint64_t end) {
+  std::vector<Extent> extents;
+  for (std::uint64_t hole = begin; hole < end;) {
+    const std::uint64_t data = std::min(find_data(file, hole, end), end - 1);
+    hole = find_hole(file, data, end);
+    extents.push_back({data, hole});
+  }
+  return extents;
+}
+
+/// Linkers align parts of a kernel to huge pages, so that some hold next to nothing but filler.
+void back_filler_by_small_pages(const GuestMemory& memory, const Segment& segment, std::span<const Extent> extents) {
+  constexpr std::uint64_t huge = GuestMemory::huge_page_size;
+  const std::uint64_t shift = raw(segment.address) - segment.file_offset;
+  const std::uint64_t end = raw(segment.address) + segment.file_size;
+  for (std::uint64_t page = (raw(segment.address) + huge - 1) / huge * huge; page + huge <= end; page += huge) {
+    std::uint64_t used = 0;
+    for (const Extent& extent : extents) {
+      const std::uint64_t first = std::max(extent.begin + shift, page);
+      const std::uint64_t last = std::min(extent.end + shift, page + huge);
+      if (first < last) used += last - first;
+    }
+    if (used > huge / filler_share) continue;
+    if (const auto bytes = memory.slice(Gpa{page}, huge)) GuestMemory::prefer_small_pages(bytes->data());
+  }
+}
+
+/// But for the file's holes: guest memory is zero as it is.
 void copy_segment(const GuestMemory& memory, const Kernel::Image& image, const Segment& segment) {
-  const std::uint64_t end = segment.file_offset + segment.file_size;
-  const auto copy_to = [&](std::uint64_t from, std::uint64_t to) {
-    copy(memory, image, segment.address + (from - segment.file_offset), from, to - from);
-  };
-  std::uint64_t offset = segment.file_offset;
-  while (offset < end) {
-    const std::uint64_t data = find_data(image.file.get(), offset, end);
-    if (data == end) return copy_to(end - 1, end);
-    offset = find_hole(image.file.get(), data, end);
-    copy_to(data, offset);
+  const auto extents = data_of(image.file.get(), segment.file_offset, segment.file_offset + segment.file_size);
+  back_filler_by_small_pages(memory, segment, extents);
+  for (const auto& [begin, end] : extents) {
+    copy(memory, image, segment.address + (begin - segment.file_offset), begin, end - begin);
   }
 }
 

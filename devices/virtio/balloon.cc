@@ -111,12 +111,32 @@ std::uint32_t Balloon::inflate(const DescriptorChain& chain) const noexcept {
 void Balloon::serve_reports() noexcept {
   // Pages that are to hold a pattern would not have it after they came back as zeroes.
   const bool keep = field(offsetof(balloon::Config, poison_val)) != 0;
-  requests_.serve(reporting_, [keep](const DescriptorChain& chain) noexcept {
+  requests_.serve(reporting_, [this, keep](const DescriptorChain& chain) noexcept {
     for (const iovec& part : chain.writable()) {
-      if (!keep) release(static_cast<std::byte*>(part.iov_base), part.iov_len);
+      if (!keep) release_reported(static_cast<std::byte*>(part.iov_base), part.iov_len);
     }
     return 0U;
   });
+}
+
+void Balloon::release_reported(std::byte* start, std::size_t size) noexcept {
+  while (size != 0) {
+    const std::size_t before = reinterpret_cast<std::uintptr_t>(start) % GuestMemory::huge_page_size;
+    const std::size_t part = std::min(size, GuestMemory::huge_page_size - before);
+    if (part == GuestMemory::huge_page_size || may_split(start - before)) release(start, part);
+    start += part;
+    size -= part;
+  }
+}
+
+// Were they not split, the host would make one huge page of the rest again, and fill up what the guest gave back.
+bool Balloon::may_split(std::byte* huge_page) noexcept {
+  const auto split = std::span(split_).first(split_count_);
+  if (std::ranges::find(split, huge_page) != split.end()) return true;
+  if (split_count_ == max_split) return false;
+  split_[split_count_++] = huge_page;
+  GuestMemory::prefer_small_pages(huge_page);
+  return true;
 }
 
 // 5.5.6.3: the driver has one buffer, filled; it goes back when other statistics are wanted.

@@ -27,6 +27,9 @@ class Balloon final : public VirtioDevice {
   /// as said and not acted on.
   static constexpr std::size_t max_pages = 1024;
   static constexpr std::size_t max_statistics = 64;
+  /// Huge pages that are split for good, because the guest reported a part of them: each may make two mappings of the
+  /// process more. Of any other, what is reported in parts stays.
+  static constexpr std::size_t max_split = 64;
 
   using OnStatistics = std::function<void(const MemoryStatistics&)>;
 
@@ -58,6 +61,8 @@ class Balloon final : public VirtioDevice {
   std::uint32_t inflate(const DescriptorChain& chain) const noexcept;
   void serve_statistics() noexcept;
   void serve_reports() noexcept;
+  void release_reported(std::byte* start, std::size_t size) noexcept;
+  bool may_split(std::byte* huge_page) noexcept;
   std::uint32_t field(std::uint64_t offset) const noexcept;
 
   // The reporting queue's number is 4, but Linux counts only the queues whose features were negotiated, and so gets to
@@ -70,6 +75,8 @@ class Balloon final : public VirtioDevice {
   std::uint16_t reporting_ = 0;                 // the reporting queue; 0: there is none
   std::optional<std::uint16_t> statistics_in_;  // the driver's buffer, held until the next request
   OnStatistics on_statistics_;
+  std::array<std::byte*, max_split> split_{};
+  std::size_t split_count_ = 0;
   DescriptorChain chain_;
 };
 

@@ -47,8 +47,8 @@ std::string_view describe(QueueError error) noexcept {
 
 void DescriptorChain::begin(std::uint16_t head) noexcept {
   head_ = head;
-  readable_.clear();
-  writable_.clear();
+  buffers_.clear();
+  readable_count_ = 0;
   readable_size_ = 0;
   writable_size_ = 0;
 }
@@ -59,8 +59,9 @@ bool DescriptorChain::append(const Descriptor& descriptor, const GuestMemory& me
   if (!writable && writable_size_ != 0) return false;
   if (descriptor.length == 0) return true;
   const auto bytes = memory.slice(Gpa{descriptor.address}, descriptor.length);
-  if (!bytes || readable_.size() + writable_.size() == max_buffers) return false;
-  (writable ? writable_ : readable_).push_back({bytes->data(), bytes->size()});
+  if (!bytes || buffers_.size() == max_buffers) return false;
+  buffers_.push_back({bytes->data(), bytes->size()});
+  if (!writable) ++readable_count_;
   (writable ? writable_size_ : readable_size_) += bytes->size();
   // VirtIO 1.2, 2.7.5.2: no chain is longer than 2^32 bytes; a used length has 32 bits.
   return readable_size_ + writable_size_ <= std::numeric_limits<std::uint32_t>::max();

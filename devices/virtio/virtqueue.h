@@ -39,27 +39,24 @@ enum class QueueError : std::uint8_t {
 std::string_view describe(QueueError error) noexcept;
 
 /// One request of the driver, checked as a whole and once: every buffer in RAM, readable before writable, no loop,
-/// no nested table, below 4 GiB. Empty buffers are left out. Reused from pop to pop: the lists keep their storage.
+/// no nested table, below 4 GiB. Empty buffers are left out. Reused from pop to pop: the list keeps its storage.
 class DescriptorChain {
  public:
   /// The longest chain, in buffers: no longer than one preadv or pwritev takes (IOV_MAX). Devices offer no larger
   /// queues; an indirect table may be longer than its queue (Linux makes such), up to this.
   static constexpr std::size_t max_buffers = 1024;
 
-  DescriptorChain() {
-    readable_.reserve(max_buffers);
-    writable_.reserve(max_buffers);
-  }
+  DescriptorChain() { buffers_.reserve(max_buffers); }
 
   /// Names the chain in the used ring.
   std::uint16_t head() const noexcept { return head_; }
   /// What the driver wrote for the device, in order.
-  std::span<const iovec> readable() const noexcept { return readable_; }
+  std::span<const iovec> readable() const noexcept { return std::span(buffers_).first(readable_count_); }
   /// What the device may write, in order.
-  std::span<const iovec> writable() const noexcept { return writable_; }
+  std::span<const iovec> writable() const noexcept { return std::span(buffers_).subspan(readable_count_); }
   /// The same lists for a device that consumes them in place; the sizes keep telling the whole.
-  std::span<iovec> readable() noexcept { return readable_; }
-  std::span<iovec> writable() noexcept { return writable_; }
+  std::span<iovec> readable() noexcept { return std::span(buffers_).first(readable_count_); }
+  std::span<iovec> writable() noexcept { return std::span(buffers_).subspan(readable_count_); }
   std::uint64_t readable_size() const noexcept { return readable_size_; }
   std::uint64_t writable_size() const noexcept { return writable_size_; }
 
@@ -70,8 +67,8 @@ class DescriptorChain {
   bool append(const Descriptor& descriptor, const GuestMemory& memory) noexcept;
 
   std::uint16_t head_ = 0;
-  std::vector<iovec> readable_;
-  std::vector<iovec> writable_;
+  std::vector<iovec> buffers_;  // the readable ones, then the writable ones
+  std::size_t readable_count_ = 0;
   std::uint64_t readable_size_ = 0;
   std::uint64_t writable_size_ = 0;
 };

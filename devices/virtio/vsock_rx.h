@@ -2,7 +2,6 @@
 
 #include <sys/uio.h>
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -37,13 +36,18 @@ class VsockRx {
   /// Enough for the 64 KiB that a pipe holds, in buffers of Linux.
   static constexpr std::size_t max_held = 20;
 
-  DescriptorChain& held(std::size_t index) noexcept { return chains_[(first_ + index) % max_held]; }
+  struct Held {
+    std::uint16_t head = 0;
+    std::size_t parts = 0;
+    std::uint64_t size = 0;  // the packet's header included
+  };
+
   bool hold_another() noexcept;
 
   Virtqueue queue_;
-  std::array<DescriptorChain, max_held> chains_;
-  std::size_t first_ = 0;
-  std::size_t count_ = 0;
+  DescriptorChain chain_;
+  std::vector<Held> held_;    // chains, in the order of the ring
+  std::vector<iovec> parts_;  // their buffers
   std::vector<iovec> space_;
 };
 

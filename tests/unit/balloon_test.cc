@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tests/fake_driver.h"
+#include "tests/own_mapping.h"
 
 using namespace minivm;
 using namespace minivm::virtio;
@@ -21,9 +22,11 @@ constexpr std::uint64_t page = balloon::page_size;
 constexpr Gpa victim{8 * mib};  // pages that nothing else uses
 constexpr std::uint64_t all_features = feature::version_1 | balloon::feature_stats_vq | balloon::feature_page_reporting;
 
-// A balloon whose device runs on the test's thread. Its guest has 16 MiB.
+constexpr std::uint64_t huge_page = GuestMemory::huge_page_size;
+
+// A balloon whose device runs on the test's thread.
 struct Fixture {
-  GuestMemory memory{16 * mib};
+  GuestMemory memory{16 * mib + (Balloon::max_split + 1) * huge_page};
   InterruptLine interrupt;
   Balloon device{memory};
   std::vector<std::unique_ptr<FakeDriver>> drivers;
@@ -103,6 +106,38 @@ TEST_CASE_METHOD(Fixture, "reported pages go back to the host, and then the repo
   CHECK(memory.read<std::uint64_t>(victim + page) == std::uint64_t{0});
 }
 
+TEST_CASE_METHOD(Fixture, "the host does not make a huge page again of one that was reported in part") {
+  start();
+  const auto reported = [&](Gpa gpa, std::uint64_t size) {
+    fill(gpa, size);
+    drivers[3]->buffer_at(gpa, static_cast<std::uint32_t>(size), true).offer();
+    serve(3);
+    const bool gone = !resident(gpa) && !resident(gpa + (size - page));
+    CHECK(taken(3) == 0);
+    return gone;
+  };
+  const auto small_pages_only = [&](Gpa gpa) {
+    return test::own_mapping(memory.slice(gpa, page).value().data()).value().small_pages_only;
+  };
+  CHECK(reported(victim, huge_page));
+  CHECK(reported(victim + 2 * huge_page, page));
+  CHECK(reported(victim + 2 * huge_page + 8 * page, page));
+  CHECK_FALSE(small_pages_only(victim));
+  CHECK(small_pages_only(victim + 2 * huge_page));
+  CHECK_FALSE(small_pages_only(victim + 3 * huge_page));
+
+  SECTION("up to so many; of others what is reported in parts stays") {
+    const Gpa more{16 * mib};
+    for (std::size_t i = 1; i < Balloon::max_split; ++i) CHECK(reported(more + (i - 1) * huge_page, page));
+    const Gpa last = more + (Balloon::max_split - 1) * huge_page;
+    CHECK_FALSE(reported(last, page));
+    CHECK_FALSE(small_pages_only(last));
+    CHECK(filled(last, page));
+    CHECK(reported(last, huge_page));
+    CHECK(reported(victim + 2 * huge_page, 2 * page));
+  }
+}
+
 TEST_CASE_METHOD(Fixture, "of a reported range only whole pages are taken") {
   start();
   fill(victim, 4 * page);
@@ -123,7 +158,7 @@ TEST_CASE_METHOD(Fixture, "a report of pages that are not RAM goes back as it ca
   start();
   fill(victim, page);
   drivers[3]->buffer_at(victim, static_cast<std::uint32_t>(page), true);
-  drivers[3]->buffer_at(Gpa{16 * mib}, static_cast<std::uint32_t>(page), true).offer();
+  drivers[3]->buffer_at(Gpa{memory.size()}, static_cast<std::uint32_t>(page), true).offer();
   serve(3);
   CHECK(taken(3) == 0);
   CHECK(filled(victim, page));

@@ -14,6 +14,7 @@
 #include "boot/place.h"
 #include "boot/read_at.h"
 #include "boot/unpack_cache.h"
+#include "tests/own_mapping.h"
 #include "tests/synthetic_kernel.h"
 
 namespace minivm::boot {
@@ -149,6 +150,34 @@ TEST_CASE("pages of filler in code are holes of the entry, and memory that nobod
   const auto placed_data = memory.slice(image.segments.at(1).address, data.size());
   REQUIRE(placed_data);
   CHECK(std::memcmp(placed_data->data(), data.data(), data.size()) == 0);
+}
+
+TEST_CASE("a huge page that a kernel fills with next to nothing is backed by small pages") {
+  constexpr std::size_t page = 4096;
+  constexpr std::size_t huge = GuestMemory::huge_page_size;
+  test::SyntheticElf elf = test::sample_elf();
+  const Gpa start{elf.pieces[0].address};
+  REQUIRE(raw(start) % huge == 0);
+  std::string& content = elf.pieces[0].content;
+  content.resize(4 * huge + page, 'x');  // the fifth one is the kernel's only in part
+  content.replace(huge + page, 2 * huge - 3 * page, 2 * huge - 3 * page, '\xCC');
+  elf.pieces[0].memory_size = content.size();
+  elf.pieces[1].address = 0x200'0000;
+  const test::ScratchDirectory scratch;
+  const std::string path =
+      scratch.write("vmlinuz", test::SyntheticBzImage{.payload = test::pack(elf.build(), "zstd -q")}.build());
+  const Kernel kernel = Kernel::open(path, {.cache_directory = scratch.path("cache")});
+  GuestMemory memory(64U << 20);
+  place_kernel(memory, kernel.image());
+  std::string pages;
+  for (std::size_t i = 0; i < 5; ++i) {
+    const auto bytes = memory.slice(start + i * huge, huge).value();
+    pages += test::own_mapping(bytes.data()).value().small_pages_only ? 's' : 'h';
+  }
+  CHECK(pages == "hsshh");
+  CHECK(memory.read<char>(start + (huge + page - 1)) == 'x');
+  CHECK(memory.read<char>(start + (huge + page)) == '\0');
+  CHECK(memory.read<char>(start + (3 * huge - 2 * page)) == 'x');
 }
 
 TEST_CASE("a damaged entry is made again") {

@@ -66,6 +66,32 @@ TEST_CASE("header and payload may be cut anywhere, in either direction (rule 34)
   CHECK(got == "0123456789abcdefgh");
 }
 
+TEST_CASE("buffers of more parts than one read takes are filled one after the other") {
+  Fixture fixture;
+  auto& guest = fixture.guest;
+  guest.post_rx(1);
+  guest.reposts = false;
+  fixture.connect();
+  constexpr std::size_t payload = DescriptorChain::max_buffers * 2 / 3;
+  for (int chain = 0; chain < 3; ++chain) {
+    guest.rx.writable(sizeof(vsock::PacketHeader));
+    for (std::size_t i = 0; i < payload; ++i) guest.rx.writable(1);
+    guest.rx.offer_indirect();
+  }
+  guest.on_loop([&] { guest.device.on_notify(vsock::rx_queue); });
+  std::string text;
+  for (std::size_t i = 0; i < 2 * payload + 1; ++i) text += static_cast<char>('a' + i % 26);
+  fixture.host_sends(text);
+  std::string got;
+  for (const std::size_t size : {payload, payload, std::size_t{1}}) {
+    const auto packet = guest.receive();
+    REQUIRE(packet);
+    CHECK(packet->payload.size() == size);
+    got += packet->payload;
+  }
+  CHECK(got == text);
+}
+
 TEST_CASE("buffers without room for payload are returned and not used (rule 12)") {
   Fixture fixture;
   auto& guest = fixture.guest;
