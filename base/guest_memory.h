@@ -79,7 +79,7 @@ class GuestMemory {
   bool write_bytes(Gpa gpa, std::span<const std::byte> bytes) const noexcept;
 
   /// From now on the host backs the huge page around `host` by small ones, each when it is touched: for where the guest
-  /// uses little of it. Only a wish, as huge pages are.
+  /// uses little of it. One that is there already becomes small ones. Only a wish, as huge pages are.
   static void prefer_small_pages(std::byte* host) noexcept;
 
   /// Replaces whole pages at `gpa` by a private, copy-on-write mapping of the file. All three numbers are multiples

@@ -9,6 +9,7 @@ namespace minivm::guest {
 struct EventKey {
   static constexpr std::uint16_t control = 0xffff;  // slots that are no session's
   static constexpr std::uint16_t children = 0xfffe;
+  static constexpr std::uint16_t page_reports = 0xfffd;
 
   std::uint32_t generation = 0;
   std::uint16_t slot = 0;

@@ -30,15 +30,18 @@ Fd open_child_signals() noexcept {
 
 }  // namespace
 
-ExecServer::ExecServer(Fd control, Fd stream_listener, TakeStream take_stream, int init_proc, int own_program) noexcept
+ExecServer::ExecServer(Fd control, Fd stream_listener, TakeStream take_stream, int init_proc, int own_program,
+                       PageReports page_reports) noexcept
     : control_(std::move(control)),
       stream_listener_(std::move(stream_listener)),
+      page_reports_(std::move(page_reports)),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
       child_signals_(open_child_signals()),
       init_proc_(init_proc),
       services_{epoll_.get(), take_stream, stream_listener_.get(), &control_, &oom_log_, own_program} {
   watch(epoll_.get(), control_.fd(), {0, EventKey::control, 0});
   watch(epoll_.get(), child_signals_.get(), {0, EventKey::children, 0});
+  if (page_reports_.timer() >= 0) watch(epoll_.get(), page_reports_.timer(), {0, EventKey::page_reports, 0});
 }
 
 ExecServer::End ExecServer::run() noexcept {
@@ -56,6 +59,7 @@ ExecServer::End ExecServer::run() noexcept {
 void ExecServer::on_event(EventKey key, std::uint32_t events) noexcept {
   if (key.slot == EventKey::control) return serve_control();
   if (key.slot == EventKey::children) return on_child_signal();
+  if (key.slot == EventKey::page_reports) return page_reports_.restore();
   Session& session = sessions_[key.slot];
   if (session.generation() == key.generation) session.on_event(key.source, events);
 }

@@ -6,6 +6,7 @@
 
 #include "guest-init/control.h"
 #include "guest-init/oom_log.h"
+#include "guest-init/page_reports.h"
 #include "guest-init/session.h"
 
 namespace minivm::guest {
@@ -20,8 +21,10 @@ class ExecServer {
 
   /// `take_stream` takes the streams that arrive at `stream_listener`. `init_proc` is a descriptor of /proc when
   /// another program is PID 1, whose root directory the programs get; else -1. `own_program` is one of the file that
-  /// this program was started from, for what is built in, or -1. Signals must be blocked already.
-  ExecServer(Fd control, Fd stream_listener, TakeStream take_stream, int init_proc, int own_program) noexcept;
+  /// this program was started from, for what is built in, or -1. `page_reports` are restored in time. Signals must be
+  /// blocked already.
+  ExecServer(Fd control, Fd stream_listener, TakeStream take_stream, int init_proc, int own_program,
+             PageReports page_reports) noexcept;
 
   /// Until the host ends it.
   End run() noexcept;
@@ -38,6 +41,7 @@ class ExecServer {
   Control control_;
   Fd stream_listener_;
   OomLog oom_log_;
+  PageReports page_reports_;
   Fd epoll_;
   Fd child_signals_;
   int init_proc_;

@@ -17,6 +17,7 @@
 #include "guest-init/modules.h"
 #include "guest-init/mounts.h"
 #include "guest-init/network.h"
+#include "guest-init/page_reports.h"
 #include "guest-init/power.h"
 #include "guest-init/report.h"
 #include "guest-init/root.h"
@@ -33,6 +34,7 @@ struct Boot {
   protocol::Ready stamps;
   Channel channel;
   Fd stream_listener;
+  PageReports page_reports;
 };
 
 /// Each step only when all before it went well; the first failure is the one to tell.
@@ -54,6 +56,7 @@ Outcome reach_host(Boot& boot) noexcept {
                             });
   open_console();
   boot.stamps.modules_loaded_ns = boot_time_ns();
+  boot.page_reports = PageReports::of_small_parts();
   const Outcome unreachable =
       in_turn([&] { return boot.channel.connect(); }, [&] { return boot.channel.greet(boot.stamps); },
               [&] { return listen_for_streams(boot.stream_listener); });
@@ -88,8 +91,9 @@ void serve(Boot& boot, int init_proc, int own_program) noexcept {
   boot.channel.send_ready(boot.stamps);
   Mapping memory(sizeof(ExecServer));
   if (!memory) return complain("serve", "exec requests", ENOMEM);
-  auto* const server = new (memory.bytes().data())
-      ExecServer(boot.channel.release(), std::move(boot.stream_listener), take_stream, init_proc, own_program);
+  auto* const server =
+      new (memory.bytes().data()) ExecServer(boot.channel.release(), std::move(boot.stream_listener), take_stream,
+                                             init_proc, own_program, std::move(boot.page_reports));
   switch (server->run()) {
     case ExecServer::End::power_off:
       return;

@@ -213,7 +213,7 @@ class Guest {
     guest::block_signals();
     guest::let_others_go_first();
     Mapping memory(sizeof(ExecServer));
-    auto* server = new (memory.bytes().data()) ExecServer(Fd(control), Fd(), take_test_stream, -1, own_program());
+    auto* server = new (memory.bytes().data()) ExecServer(Fd(control), Fd(), take_test_stream, -1, own_program(), {});
     _exit(static_cast<int>(server->run()));
   }
   void receive_exactly(std::span<std::byte> bytes) {

@@ -123,16 +123,16 @@ void Balloon::release_reported(std::byte* start, std::size_t size) noexcept {
   while (size != 0) {
     const std::size_t before = reinterpret_cast<std::uintptr_t>(start) % GuestMemory::huge_page_size;
     const std::size_t part = std::min(size, GuestMemory::huge_page_size - before);
-    if (part == GuestMemory::huge_page_size || may_split(start - before)) release(start, part);
+    if (part == GuestMemory::huge_page_size || split(start - before)) release(start, part);
     start += part;
     size -= part;
   }
 }
 
 // Were they not split, the host would make one huge page of the rest again, and fill up what the guest gave back.
-bool Balloon::may_split(std::byte* huge_page) noexcept {
-  const auto split = std::span(split_).first(split_count_);
-  if (std::ranges::find(split, huge_page) != split.end()) return true;
+bool Balloon::split(std::byte* huge_page) noexcept {
+  const auto known = std::span(split_).first(split_count_);
+  if (std::ranges::find(known, huge_page) != known.end()) return true;
   if (split_count_ == max_split) return false;
   split_[split_count_++] = huge_page;
   GuestMemory::prefer_small_pages(huge_page);

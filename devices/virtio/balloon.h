@@ -27,9 +27,9 @@ class Balloon final : public VirtioDevice {
   /// as said and not acted on.
   static constexpr std::size_t max_pages = 1024;
   static constexpr std::size_t max_statistics = 64;
-  /// Huge pages that are split for good, because the guest reported a part of them: each may make two mappings of the
+  /// Huge pages that are split, for good, because the guest reported a part of them: each may make two mappings of the
   /// process more. Of any other, what is reported in parts stays.
-  static constexpr std::size_t max_split = 64;
+  static constexpr std::size_t max_split = 16;
 
   using OnStatistics = std::function<void(const MemoryStatistics&)>;
 
@@ -62,7 +62,7 @@ class Balloon final : public VirtioDevice {
   void serve_statistics() noexcept;
   void serve_reports() noexcept;
   void release_reported(std::byte* start, std::size_t size) noexcept;
-  bool may_split(std::byte* huge_page) noexcept;
+  bool split(std::byte* huge_page) noexcept;
   std::uint32_t field(std::uint64_t offset) const noexcept;
 
   // The reporting queue's number is 4, but Linux counts only the queues whose features were negotiated, and so gets to
