@@ -17,6 +17,7 @@
 #include "cli/console_input.h"
 #include "cli/detach.h"
 #include "cli/named_machine.h"
+#include "cli/program_pages.h"
 #include "cli/record.h"
 #include "cli/report.h"
 #include "cli/signals.h"
@@ -83,6 +84,7 @@ HostFile BootedMachine::open_input() const {
 
 RunResult BootedMachine::run() {
   if (options_.timeout.count() > 0) machine_.loop().after(options_.timeout, [this] { end_softly(timed_out); });
+  release_program_pages_later(machine_.loop());
   if (on_terminal_) terminal_.emplace(STDIN_FILENO);
   RunResult result = result_of(machine_.run());
   terminal_.reset();

@@ -11,6 +11,7 @@
 #include "cli/console_choice.h"
 #include "cli/detach.h"
 #include "cli/named_machine.h"
+#include "cli/program_pages.h"
 #include "cli/record.h"
 #include "cli/report.h"
 #include "cli/signals.h"
@@ -66,6 +67,7 @@ int run_machine(const RunOptions& options, WaitingParent* parent) {
         return command_run.signal(number);
     }
   });
+  release_program_pages_later(command_run.machine().loop());
   const RunResult result = command_run.run();
   terminal.reset();
 

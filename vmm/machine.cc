@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "base/log.h"
-#include "base/program_pages.h"
 #include "boot/boot.h"
 #include "boot/layout.h"
 #include "devices/virtio/balloon.h"
@@ -26,8 +25,6 @@ namespace {
 
 /// A guest may have no time for it, or no driver.
 constexpr std::chrono::seconds guest_statistics_deadline{1};
-/// After so long the process has done what it does once; a command that is over by then has not paid for what follows.
-constexpr std::chrono::seconds start_is_over{1};
 
 boot::Discovery to_boot(DeviceDiscovery discovery) {
   switch (discovery) {
@@ -286,7 +283,6 @@ void Machine::statistics(std::function<void(const MachineStatistics&)> on_statis
 }
 
 MachineEnd Machine::run() {
-  loop_.after(start_is_over, release_program_pages);
   for (const auto& device_loop : device_loops_) device_loop->start();
   if (boot_deadline_.count() > 0) {
     deadline_timer_ = loop_.after(boot_deadline_, [this] {

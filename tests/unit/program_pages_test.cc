@@ -1,4 +1,4 @@
-#include "base/program_pages.h"
+#include "cli/program_pages.h"
 
 #include <catch2/catch.hpp>
 #include <string>

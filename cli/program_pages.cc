@@ -1,14 +1,18 @@
-#include "base/program_pages.h"
+#include "cli/program_pages.h"
 
 #include <link.h>
 #include <sys/mman.h>
 
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 
 #include "base/guest_memory.h"
 
 namespace minivm {
 namespace {
+
+constexpr std::chrono::seconds start_is_over{1};
 
 // Read-only segments are as their files are: nothing is lost with their pages.
 int release_read_only(dl_phdr_info* object, std::size_t, void*) noexcept {
@@ -25,5 +29,7 @@ int release_read_only(dl_phdr_info* object, std::size_t, void*) noexcept {
 }  // namespace
 
 void release_program_pages() noexcept { ::dl_iterate_phdr(release_read_only, nullptr); }
+
+void release_program_pages_later(EventLoop& loop) { loop.after(start_is_over, release_program_pages); }
 
 }  // namespace minivm
