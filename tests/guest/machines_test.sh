@@ -8,19 +8,9 @@ export XDG_RUNTIME_DIR=$scratch/run
 mkdir -m 700 "$XDG_RUNTIME_DIR"
 state=$XDG_RUNTIME_DIR/minivm
 
-pid_of() { "$minivm" inspect --json "$1" | sed -n 's/.*"pid": \([0-9]*\).*/\1/p'; }
 fds_of() { find "/proc/$1/fd" -type l | wc -l; }
 # of_heap PID: KiB of the heap that are in use.
 of_heap() { awk '/\[heap\]/ {heap = 1} heap && /^Rss:/ {print $2; exit}' "/proc/$1/smaps"; }
-# until_true COMMAND...: false when it does not become true in a minute.
-until_true() {
-  local end=$((SECONDS + 60))
-  while ((SECONDS < end)); do
-    ! "$@" >/dev/null 2>&1 || return 0
-    sleep 0.1
-  done
-  return 1
-}
 
 story 'a machine in the background'
 try "$minivm" run -d --name web

@@ -49,6 +49,19 @@ try() {
   code=$?
 }
 
+# pid_of NAME: of the machine's process.
+pid_of() { "$program" inspect --json "$1" | sed -n 's/.*"pid": \([0-9]*\).*/\1/p'; }
+
+# until_true COMMAND...: false when it does not become true in a minute.
+until_true() {
+  local end=$((SECONDS + 60))
+  while ((SECONDS < end)); do
+    ! "$@" >/dev/null 2>&1 || return 0
+    sleep 0.1
+  done
+  return 1
+}
+
 fail() {
   failures=$((failures + 1))
   printf 'FAILED %s: %s\n  command: %s\n  exit code %s\n' "$what" "$*" "$command_line" "$code"

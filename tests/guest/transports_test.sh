@@ -64,6 +64,17 @@ try timeout 60 "$program" kill frees
 expect_code 0
 refused 1 'machine frees: ' "$program" stats frees
 
+story 'what the boot left goes back in small parts, for some seconds only'
+order=/sys/module/page_reporting/parameters/page_reporting_order
+reported_from() { test "$(timeout 60 "$program" exec settles -- cat $order)" "$@"; }
+try timeout 450 "$minivm" run -d --name settles --memory 256M
+expect_code 0
+# Huge pages that the host is not to make again: no other mapping of the process is marked so.
+expect_that until_true grep -q '^VmFlags:.* nh' "/proc/$(pid_of settles)/smaps"
+expect_that until_true reported_from -ge 9
+try timeout 60 "$program" kill settles
+expect_code 0
+
 story 'the console on hvc0, with the size of the terminal'
 try "$terminal" --seconds 200 --size 33x99 --wait '[$#] ' --send 'stty size\n' --wait '33 99' \
   --send 'cat /proc/consoles\n' --wait 'hvc0 ' --wait '[$#] ' --send '\x01x' \
