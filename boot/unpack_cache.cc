@@ -24,6 +24,7 @@
 namespace minivm::boot {
 namespace {
 
+constexpr std::size_t smallest_hole = 64U << 10;
 constexpr std::array<char, 16> footer_magic{"minivm kernel 2"};
 constexpr std::uint64_t facts_limit = 1U << 24;
 constexpr std::size_t head_size = 4096;  // where an ELF file has its headers
@@ -69,11 +70,14 @@ std::size_t run_length(std::span<const std::byte> image, bool zero) noexcept {
   return length;
 }
 
-// Pages of zeros become holes, which need not be copied.
+// Pages of zeros become holes, which need not be copied, unless they are so few that this costs less than to find the
+// hole: each makes three system calls of a boot.
 bool write_image(int fd, std::span<const std::byte> image) {
   while (!image.empty()) {
     const std::size_t hole = run_length(image, true);
-    if (::lseek(fd, static_cast<off_t>(hole), SEEK_CUR) < 0) return false;
+    const bool written =
+        hole < smallest_hole ? write_all(fd, image.first(hole)) : ::lseek(fd, static_cast<off_t>(hole), SEEK_CUR) >= 0;
+    if (!written) return false;
     image = image.subspan(hole);
     const std::size_t data = run_length(image, false);
     if (!write_all(fd, image.first(data))) return false;
