@@ -66,7 +66,7 @@ refused 1 'machine frees: ' "$program" stats frees
 
 story 'what the boot left goes back in small parts, for some seconds only'
 order=/sys/module/page_reporting/parameters/page_reporting_order
-reported_from() { test "$(timeout 60 "$program" exec settles -- cat $order)" "$@"; }
+reported_from() { test "$(timeout 60 "$program" exec settles -- cat "$order")" "$@"; }
 try timeout 450 "$minivm" run -d --name settles --memory 256M
 expect_code 0
 # Huge pages that the host is not to make again: no other mapping of the process is marked so.
