@@ -10,7 +10,7 @@ small_root small.ext4
 
 story 'a distribution, to its login prompt and a clean power-off'
 try "$terminal" --seconds 400 --wait 'login: ' --send 'root\n' --wait '# ' --send 'nproc; free -m | grep Mem\n' \
-  --wait "\r$cpus\r\n" --wait 'Mem: +3[89]' --wait '# ' --send 'poweroff\n' \
+  --wait "\r$cpus\r\n" --wait 'Mem: +(3[89]|40)' --wait '# ' --send 'poweroff\n' \
   -- "$minivm" boot --rootfs "$debian" --ephemeral --cpus "$cpus" --memory 4G
 expect_code 0
 
