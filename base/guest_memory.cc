@@ -69,6 +69,8 @@ void GuestMemory::map_private(Gpa gpa, int fd, std::uint64_t file_offset, std::u
   void* mapped = ::mmap(to->data(), size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
                         static_cast<off_t>(file_offset));
   if (mapped == MAP_FAILED) throw_errno(fmt::format("guest memory: file mapping of {} KiB", size >> 10));
+  files_begin_ = files_begin_ == nullptr ? to->data() : std::min<const std::byte*>(files_begin_, to->data());
+  files_end_ = std::max<const std::byte*>(files_end_, to->data() + size);
 }
 
 }  // namespace minivm

@@ -85,12 +85,18 @@ class GuestMemory {
   /// Replaces whole pages at `gpa` by a private, copy-on-write mapping of the file. All three numbers are multiples
   /// of the page size. For use before the guest runs; throws when the range is not RAM or the host refuses.
   void map_private(Gpa gpa, int fd, std::uint64_t file_offset, std::uint64_t size);
+  /// Whether a page of `bytes` may be one of a file: given to the host, it comes back as the file has it, not as zeros.
+  bool may_map_file(std::span<const std::byte> bytes) const noexcept {
+    return bytes.data() < files_end_ && files_begin_ < bytes.data() + bytes.size();
+  }
 
  private:
   std::uint64_t size_;
   std::byte* base_;
   std::array<Region, 2> regions_{};
   std::size_t region_count_ = 1;
+  const std::byte* files_begin_ = nullptr;  // around all that map_private mapped
+  const std::byte* files_end_ = nullptr;
 };
 
 }  // namespace minivm

@@ -58,8 +58,12 @@ measure_memory() {
     now=$(awk '{print $14 + $15}' "/proc/$pid/stat")
   done
   read -r ram beside <<<"$(resident "$pid")"
-  kill -KILL "$pid"
-  wait "$pid" 2>/dev/null || true
+  cut_off "$pid"
+}
+
+cut_off() {
+  kill -KILL "$1" 2>/dev/null || true
+  wait "$1" 2>/dev/null || true
 }
 
 # Leaves in $spent and $exits what it takes until the guest's first program has said so.
@@ -70,11 +74,9 @@ count_to_first_program() {
   pid=$!
   while read -r line && [[ $line != *"$first_words"* ]]; do :; done <"$work/console"
   # Without a group of its own only what has ended can be counted.
-  [[ -n $count_group ]] || kill -KILL "$pid"
-  [[ -n $count_group ]] || wait "$pid" 2>/dev/null || true
+  [[ -n $count_group ]] || cut_off "$pid"
   interval_ends
-  kill -KILL "$pid" 2>/dev/null || true
-  wait "$pid" 2>/dev/null || true
+  cut_off "$pid"
 }
 
 program_size() {

@@ -8,8 +8,7 @@ namespace minivm::guest {
 
 /// How small a free part of memory may be for the kernel to tell the host of it. A kernel tells of the largest that it
 /// manages, 2 or 4 MiB. After a boot most of what is free lies between what is used, so for the first seconds it is to
-/// tell of smaller parts too; for good that would cost a busy guest a tenth of its time, in memory that it gives away
-/// and takes back.
+/// tell of smaller parts too; for good a busy guest would go on giving memory away and taking it back.
 class PageReports {
  public:
   PageReports() noexcept = default;

@@ -12,8 +12,10 @@ namespace minivm::virtio {
 namespace {
 
 /// Gives whole pages back to the host; they are zero when they are next touched. A page that the
-/// range only touches stays.
-void release(std::byte* start, std::size_t size) noexcept {
+/// range only touches stays, and so do those of a mapped kernel, which would not be zero: a guest that zeroes pages
+/// when it frees them counts on it.
+void release(const GuestMemory& memory, std::byte* start, std::size_t size) noexcept {
+  if (memory.may_map_file({start, size})) return;
   const std::size_t before = -reinterpret_cast<std::uintptr_t>(start) % balloon::page_size;
   if (size < before) return;
   const std::size_t whole = (size - before) / balloon::page_size * balloon::page_size;
@@ -99,7 +101,7 @@ std::uint32_t Balloon::inflate(const DescriptorChain& chain) const noexcept {
     while (end < count && pages[end] - pages[end - 1] <= 1) ++end;
     const std::uint64_t size = (std::uint64_t{pages[end - 1]} - pages[first] + 1) * balloon::page_size;
     if (const auto bytes = memory_.slice(Gpa{pages[first] * balloon::page_size}, size)) {
-      release(bytes->data(), bytes->size());
+      release(memory_, bytes->data(), bytes->size());
     }
     first = end;
   }
@@ -123,7 +125,7 @@ void Balloon::release_reported(std::byte* start, std::size_t size) noexcept {
   while (size != 0) {
     const std::size_t before = reinterpret_cast<std::uintptr_t>(start) % GuestMemory::huge_page_size;
     const std::size_t part = std::min(size, GuestMemory::huge_page_size - before);
-    if (part == GuestMemory::huge_page_size || split(start - before)) release(start, part);
+    if (part == GuestMemory::huge_page_size || split(start - before)) release(memory_, start, part);
     start += part;
     size -= part;
   }

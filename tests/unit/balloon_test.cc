@@ -1,5 +1,6 @@
 #include "devices/virtio/balloon.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 
 #include "tests/fake_driver.h"
 #include "tests/own_mapping.h"
+#include "tests/temporary_file.h"
 
 using namespace minivm;
 using namespace minivm::virtio;
@@ -136,6 +138,24 @@ TEST_CASE_METHOD(Fixture, "the host does not make a huge page again of one that 
     CHECK(reported(last, huge_page));
     CHECK(reported(victim + 2 * huge_page, 2 * page));
   }
+}
+
+TEST_CASE_METHOD(Fixture, "a page of a mapped kernel does not become what the kernel's file has") {
+  const test::TemporaryFile kernel;
+  kernel.write(0, std::string(4 * page, 'k'));
+  const UniqueFd file(::open(kernel.path().c_str(), O_RDONLY | O_CLOEXEC));
+  memory.map_private(victim, file.get(), 0, 4 * page);
+  start();
+  const auto bytes = memory.slice(victim, 6 * page).value();
+  std::ranges::fill(bytes, std::byte{});  // as a guest does that zeroes what it frees
+  drivers[3]->buffer_at(victim, static_cast<std::uint32_t>(4 * page), true);
+  drivers[3]->buffer_at(victim + 4 * page, static_cast<std::uint32_t>(2 * page), true).offer();
+  serve(3);
+  CHECK_FALSE(resident(victim + 4 * page));
+  CHECK(std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{}; }));
+  std::ranges::fill(bytes, std::byte{});
+  inflate({static_cast<std::uint32_t>(raw(victim) / page)});
+  CHECK(bytes[0] == std::byte{});
 }
 
 TEST_CASE_METHOD(Fixture, "of a reported range only whole pages are taken") {
